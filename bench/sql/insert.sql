@@ -1,0 +1,2 @@
+insert into customers (email, first_name, last_name, phone, locale, timezone, plan)
+values ('ana.lovelace@example.com', 'Ana', 'Lovelace', '+44 20 7946 0123', 'en-GB', 'Europe/London', 'pro')

@@ -1,0 +1,2 @@
+create extension actionflow;
+select actionflow.watch_customers('customers');

@@ -1,0 +1,28 @@
+//! Benchmarks of actionflow beside graphile-worker and pg-boss.
+//!
+//! A [`contestant::Contestant`] is one way to turn a new customer row into a signed POST. Each measured run takes a fresh
+//! database, copied from the contestant's template, so that no run inherits another's bloat. Runs of different
+//! contestants alternate, so that a slow minute of the machine falls on all of them; medians over the rounds are
+//! reported with their range.
+//!
+//! [`drain`], [`insert`] and [`latency`] are the scenarios; all of them use the one [`receiver::Receiver`].
+//! `bench/README.md` says how to read the figures.
+
+pub mod contestant;
+pub mod database;
+pub mod drain;
+pub mod insert;
+pub mod latency;
+pub mod process;
+pub mod receiver;
+pub mod report;
+pub mod stats;
+
+/// What every scenario needs: the server, the receiver and the programs to start.
+pub struct Bench {
+    pub server: database::Server,
+    pub receiver: receiver::Receiver,
+    pub programs: contestant::Programs,
+    pub contestants: Vec<contestant::Contestant>,
+    pub rounds: usize,
+}

@@ -1,0 +1,170 @@
+//! Trigger payloads: for whom a flow starts, and with what.
+
+use serde_json::{Map, Value};
+
+use crate::input::{Error, Kind, Object, Place};
+
+const SUBJECT: &str = "trigger payload";
+const KEYS: &[&str] = &[
+    "targetUserIds",
+    "flowInvocationId",
+    "variables",
+    "notificationDetail",
+    "metadata",
+];
+/// Ids are part of index rows, which Postgres bounds at about 2,700 bytes.
+const MAX_ID_BYTES: usize = 512;
+
+/// One trigger payload that has been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriggerPayload {
+    /// Customers, each once, in the order given.
+    pub target_user_ids: Vec<String>,
+    /// The caller's idempotency key.
+    pub flow_invocation_id: Option<String>,
+    /// Values over the flow's defaults.
+    pub variables: Map<String, Value>,
+    /// Passed on as given.
+    pub notification_detail: Map<String, Value>,
+    /// Passed on as given.
+    pub metadata: Map<String, Value>,
+}
+
+impl TriggerPayload {
+    /// Parses one payload, or an array of them.
+    ///
+    /// # Errors
+    /// When a key is unknown, a type is wrong, or there is no target.
+    pub fn parse_many(json: &Value) -> Result<Vec<Self>, Error> {
+        let root = Place::root(SUBJECT);
+        match json {
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .map(|(index, value)| Self::parse(value, root.index(index)))
+                .collect(),
+            other => Ok(vec![Self::parse(other, root)?]),
+        }
+    }
+
+    fn parse(json: &Value, place: Place) -> Result<Self, Error> {
+        let object = Object::read(place, json, KEYS)?;
+        let (targets, targets_place) = object.require("targetUserIds")?;
+        let flow_invocation_id = match object.get("flowInvocationId") {
+            None => None,
+            Some((value, place)) => Some(parse_id(value, &place)?),
+        };
+        Ok(Self {
+            target_user_ids: parse_targets(targets, &targets_place)?,
+            flow_invocation_id,
+            variables: object.free_object("variables")?,
+            notification_detail: object.free_object("notificationDetail")?,
+            metadata: object.free_object("metadata")?,
+        })
+    }
+}
+
+fn parse_targets(value: &Value, place: &Place) -> Result<Vec<String>, Error> {
+    let list = match value {
+        Value::Array(list) => list.as_slice(),
+        one @ (Value::String(_) | Value::Number(_)) => std::slice::from_ref(one),
+        other => return Err(place.wrong_type("an array of user ids", other)),
+    };
+    if list.is_empty() {
+        return Err(place.unusable("the list of targets is empty", "Name at least one user id."));
+    }
+    let mut seen = std::collections::HashSet::with_capacity(list.len());
+    let mut ids = Vec::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        let id = parse_id(value, &place.index(index))?;
+        if seen.insert(id.clone()) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// A non-empty string, or a whole number, whose text form is meant.
+fn parse_id(value: &Value, place: &Place) -> Result<String, Error> {
+    let id = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+        other => return Err(place.wrong_type("a string", other)),
+    };
+    check_id(&id, place)?;
+    Ok(id)
+}
+
+fn check_id(id: &str, place: &Place) -> Result<(), Error> {
+    if id.is_empty() {
+        return Err(place.unusable("an id is empty", "Give the id as a non-empty string."));
+    }
+    if id.len() > MAX_ID_BYTES {
+        return Err(place.error(Kind::TooLarge {
+            what: "an id",
+            limit: format!("{MAX_ID_BYTES} bytes"),
+        }));
+    }
+    Ok(())
+}
+
+/// Checks a customer id that stands alone.
+///
+/// # Errors
+/// When it is empty or too long.
+pub fn check_user_id(id: &str) -> Result<(), Error> {
+    check_id(id, &Place::root("user id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_string_stands_for_a_list_of_one_and_repeats_count_once() {
+        let one = TriggerPayload::parse_many(&json!({"targetUserIds": "42"})).expect("valid");
+        assert_eq!(one[0].target_user_ids, ["42"]);
+        let two = TriggerPayload::parse_many(&json!([{"targetUserIds": ["1", "2", "1", 2]}]))
+            .expect("valid");
+        assert_eq!(two[0].target_user_ids, ["1", "2"]);
+    }
+
+    #[test]
+    fn mistakes_name_their_place() {
+        let cases = [
+            (
+                json!({}),
+                "$",
+                "invalid trigger payload: key \"targetUserIds\" is missing",
+            ),
+            (
+                json!({"targetUserIds": []}),
+                "$.targetUserIds",
+                "invalid trigger payload: the list of targets is empty",
+            ),
+            (
+                json!([{"targetUserIds": ["a", ""]}]),
+                "$[0].targetUserIds[1]",
+                "invalid trigger payload: an id is empty",
+            ),
+            (
+                json!({"targetUserIds": "a", "vars": {}}),
+                "$",
+                "invalid trigger payload: unknown key \"vars\"",
+            ),
+            (
+                json!({"targetUserIds": "a", "variables": 3}),
+                "$.variables",
+                "invalid trigger payload: expected an object, got a number",
+            ),
+        ];
+        for (payload, path, message) in cases {
+            let error = TriggerPayload::parse_many(&payload).expect_err("must be refused");
+            assert_eq!(
+                (error.path.as_str(), error.to_string().as_str()),
+                (path, message)
+            );
+        }
+    }
+}

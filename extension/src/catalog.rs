@@ -1,0 +1,261 @@
+//! What the backend keeps in memory of the configuration: flows, event triggers, endpoints, watched tables, settings.
+//!
+//! It is read with one query when first needed, and again after a transaction that changed any of it has committed
+//! (sql/invalidation.sql announces that through Postgres' relation-cache invalidations).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use actionflow_core::flow::Definition;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::pg::invalidation;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Catalog>>> = const { RefCell::new(None) };
+}
+
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    flows: HashMap<String, Rc<Flow>>,
+    triggers: HashMap<String, Vec<EventTrigger>>,
+    endpoints: HashMap<String, Endpoint>,
+    watched: HashMap<u32, Rc<Watched>>,
+    pub(crate) records_all_events: bool,
+    pub(crate) max_flow_depth: i32,
+    pub(crate) retention: Retention,
+    pub(crate) sequences: Sequences,
+}
+
+/// A flow that is not archived, or the name of one that is.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) is_archived: bool,
+    pub(crate) draft: Rc<Definition>,
+    pub(crate) published: Option<(i32, Rc<Definition>)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct EventTrigger {
+    pub(crate) id: i64,
+    pub(crate) flow: Rc<Flow>,
+    pub(crate) is_test: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endpoint {
+    pub(crate) id: i64,
+    pub(crate) is_ordered: bool,
+}
+
+/// A watched table, or a partition of one.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) id_column: String,
+    /// SQL expressions over a row called `t`: the customer's id as text, and the profile as JSON.
+    pub(crate) id_sql: String,
+    pub(crate) profile_sql: String,
+    pub(crate) revoked_when: Option<String>,
+}
+
+/// Days for which each ring of history is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retention {
+    pub(crate) events: i32,
+    pub(crate) runs: i32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequences {
+    pub(crate) event: pg_sys::Oid,
+    pub(crate) run: pg_sys::Oid,
+    pub(crate) delivery: pg_sys::Oid,
+}
+
+/// The configuration as it stands for this transaction.
+pub(crate) fn current() -> Result<Rc<Catalog>, Error> {
+    let known = CURRENT.with_borrow(Clone::clone);
+    match known {
+        Some(catalog) if !invalidation::is_stale() => Ok(catalog),
+        _ => load(),
+    }
+}
+
+fn load() -> Result<Rc<Catalog>, Error> {
+    // Until the end of the load anything may be announced, and then this result is not current already.
+    invalidation::mark_fresh(anchor()?);
+    let catalog = Spi::connect(|client| {
+        let table = client.select("select actionflow._catalog()", Some(1), &[])?;
+        table.first().get_one::<JsonB>()
+    })
+    .map_err(Error::from)
+    .and_then(|json| {
+        let json = json.ok_or_else(|| Error::Internal("the catalog is empty".to_owned()))?;
+        Catalog::from_json(&json.0)
+    });
+    match catalog {
+        Ok(catalog) => {
+            let catalog = Rc::new(catalog);
+            CURRENT.set(Some(Rc::clone(&catalog)));
+            Ok(catalog)
+        }
+        Err(error) => {
+            invalidation::mark_stale();
+            Err(error)
+        }
+    }
+}
+
+/// The relation whose invalidation stands for all configuration tables.
+fn anchor() -> Result<pg_sys::Oid, Error> {
+    Spi::get_one::<pg_sys::Oid>("select 'actionflow._flow'::pg_catalog.regclass::pg_catalog.oid")?
+        .ok_or_else(|| Error::Internal("the table of flows is missing".to_owned()))
+}
+
+/// Announces a change of the configuration; the trigger function of every table that `_catalog` reads.
+#[pg_extern(
+    sql = "create function actionflow._invalidate() returns trigger
+language c volatile parallel unsafe as 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
+fn _invalidate(_fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
+    invalidation::announce(anchor()?);
+    Ok(0)
+}
+
+impl Catalog {
+    pub(crate) fn flow(&self, name: &str) -> Result<&Rc<Flow>, Error> {
+        match self.flows.get(name) {
+            None => Err(Error::NoSuchFlow(name.to_owned())),
+            Some(flow) if flow.is_archived => Err(Error::ArchivedFlow(name.to_owned())),
+            Some(flow) => Ok(flow),
+        }
+    }
+
+    /// The triggers that an event of this name may fire.
+    pub(crate) fn listeners(&self, event: &str) -> &[EventTrigger] {
+        self.triggers.get(event).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether an event of this name is of use to anything.
+    pub(crate) fn wants(&self, event: &str) -> bool {
+        self.records_all_events || self.triggers.contains_key(event)
+    }
+
+    pub(crate) fn endpoint(&self, name: &str) -> Option<Endpoint> {
+        self.endpoints.get(name).copied()
+    }
+
+    pub(crate) fn watched(&self, relation: pg_sys::Oid) -> Option<&Rc<Watched>> {
+        self.watched.get(&relation.to_u32())
+    }
+
+    fn from_json(json: &Value) -> Result<Self, Error> {
+        let mut flows = HashMap::new();
+        let mut flows_by_id = HashMap::new();
+        for flow in list(json, "flows") {
+            let flow = Rc::new(Flow::from_json(flow)?);
+            flows_by_id.insert(flow.id, Rc::clone(&flow));
+            flows.insert(flow.name.clone(), flow);
+        }
+        let mut triggers: HashMap<String, Vec<EventTrigger>> = HashMap::new();
+        for trigger in list(json, "triggers") {
+            if let Some(flow) = flows_by_id.get(&int(trigger, "flow_id")?) {
+                triggers.entry(text(trigger, "event")?).or_default().push(EventTrigger {
+                    id: int(trigger, "id")?,
+                    flow: Rc::clone(flow),
+                    is_test: trigger["mode"] == "test",
+                });
+            }
+        }
+        let mut endpoints = HashMap::new();
+        for endpoint in list(json, "endpoints") {
+            let value = Endpoint { id: int(endpoint, "id")?, is_ordered: endpoint["ordered"] == true };
+            endpoints.insert(text(endpoint, "name")?, value);
+        }
+        let mut watched = HashMap::new();
+        for table in list(json, "watched") {
+            let relation = u32::try_from(int(table, "relid")?).unwrap_or_default();
+            watched.insert(relation, Rc::new(Watched::from_json(table)?));
+        }
+        let settings = &json["settings"];
+        let sequences = &json["sequences"];
+        Ok(Self {
+            flows,
+            triggers,
+            endpoints,
+            watched,
+            records_all_events: settings["record_all_events"] == true,
+            max_flow_depth: small(settings, "max_flow_depth")?,
+            retention: Retention {
+                events: small(&settings["retention"], "events")?,
+                runs: small(&settings["retention"], "runs")?,
+            },
+            sequences: Sequences {
+                event: oid(sequences, "event")?,
+                run: oid(sequences, "run")?,
+                delivery: oid(sequences, "delivery")?,
+            },
+        })
+    }
+}
+
+impl Flow {
+    fn from_json(json: &Value) -> Result<Self, Error> {
+        let published = match json["version"].as_i64() {
+            None => None,
+            Some(_) => {
+                let definition = Definition::parse(&json["definition"])?;
+                Some((small(json, "version")?, Rc::new(definition)))
+            }
+        };
+        Ok(Self {
+            id: int(json, "id")?,
+            name: text(json, "name")?,
+            is_archived: json["is_archived"] == true,
+            draft: Rc::new(Definition::parse(&json["draft"])?),
+            published,
+        })
+    }
+}
+
+impl Watched {
+    fn from_json(json: &Value) -> Result<Self, Error> {
+        Ok(Self {
+            id_column: text(json, "id_column")?,
+            id_sql: text(json, "id_sql")?,
+            profile_sql: text(json, "profile_sql")?,
+            revoked_when: json["revoked_when"].as_str().map(str::to_owned),
+        })
+    }
+}
+
+fn list<'a>(json: &'a Value, key: &str) -> &'a [Value] {
+    json[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn broken(key: &str) -> Error {
+    Error::Internal(format!("the catalog has no usable \"{key}\""))
+}
+
+fn int(json: &Value, key: &str) -> Result<i64, Error> {
+    json[key].as_i64().ok_or_else(|| broken(key))
+}
+
+fn small(json: &Value, key: &str) -> Result<i32, Error> {
+    i32::try_from(int(json, key)?).map_err(|_| broken(key))
+}
+
+fn text(json: &Value, key: &str) -> Result<String, Error> {
+    json[key].as_str().map(str::to_owned).ok_or_else(|| broken(key))
+}
+
+fn oid(json: &Value, key: &str) -> Result<pg_sys::Oid, Error> {
+    u32::try_from(int(json, key)?).map(pg_sys::Oid::from).map_err(|_| broken(key))
+}

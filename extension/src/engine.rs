@@ -1,0 +1,457 @@
+//! Events start runs, runs queue deliveries and emit events, until nothing more follows.
+//!
+//! The engine decides in memory and writes through [`Batch`]: a statement that changes a thousand customers costs one
+//! insert a table. Nothing here waits for anything outside the transaction.
+
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
+
+use actionflow_core::flow::Definition;
+use actionflow_core::message::{self, Head};
+use actionflow_core::retention::ring_partition;
+use pgrx::datum::TimestampWithTimeZone;
+use serde_json::{Map, Value, json};
+
+use crate::catalog::{self, Catalog, Endpoint, EventTrigger, Flow};
+use crate::error::Error;
+use crate::pg::{clock, sequence, transaction};
+use crate::runs;
+use crate::store::{Batch, DeliveryRow, EventRow, Progress, RunRow, Stamp};
+
+/// Rows held in memory before they are written: enough that the cost of a statement does not count, few enough that a
+/// statement over a million customers stays small.
+const FLUSH_AT: usize = 5_000;
+
+pub(crate) const STARTED: &str = "action-flow-started";
+pub(crate) const COMPLETED: &str = "action-flow-completed";
+pub(crate) const FAILED: &str = "action-flow-failed";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Live,
+    Test,
+}
+
+impl Mode {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        match text {
+            "live" => Ok(Self::Live),
+            "test" => Ok(Self::Test),
+            other => Err(Error::UnknownMode(other.to_owned())),
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// A fact about a customer that is on its way to whatever it triggers.
+pub(crate) struct Event {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) user_id: String,
+    pub(crate) properties: Map<String, Value>,
+    pub(crate) mode: Mode,
+    /// The flow and run that emitted it.
+    pub(crate) origin: Option<(i64, i64)>,
+    /// How many runs stand between this event and one from outside.
+    pub(crate) depth: i32,
+    pub(crate) occurred_at: TimestampWithTimeZone,
+    /// The customer as it was, for events after which it cannot be read any more.
+    pub(crate) profile: Option<Value>,
+}
+
+/// One customer going through one version of a flow.
+pub(crate) struct Run {
+    pub(crate) id: i64,
+    pub(crate) flow_id: i64,
+    pub(crate) flow_name: String,
+    pub(crate) version: Option<i32>,
+    pub(crate) definition: Rc<Definition>,
+    pub(crate) mode: Mode,
+    pub(crate) user_id: String,
+    pub(crate) flow_invocation_id: String,
+    pub(crate) trigger_id: Option<i64>,
+    pub(crate) event_id: Option<i64>,
+    pub(crate) depth: i32,
+    pub(crate) variables: Map<String, Value>,
+    pub(crate) context: Context,
+}
+
+/// What messages say beside the variables, fixed when the run starts.
+#[derive(Clone)]
+pub(crate) struct Context {
+    /// `type` of the messages.
+    pub(crate) kind: String,
+    pub(crate) timestamp: String,
+    /// `{"id", "name", "properties"}`, or null when no event started the run.
+    pub(crate) event: Value,
+    pub(crate) notification_detail: Value,
+    pub(crate) metadata: Value,
+    pub(crate) profile: Option<Value>,
+}
+
+/// How a run goes on after its actions have been looked at.
+enum Step {
+    Waits { next_action: usize },
+    Ends,
+    Fails(String),
+}
+
+pub(crate) struct Engine {
+    pub(crate) catalog: Rc<Catalog>,
+    pub(crate) stamp: Stamp,
+    batch: Batch,
+    pending: VecDeque<Event>,
+}
+
+impl Engine {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let catalog = catalog::current()?;
+        let now = runs::now()?;
+        let seconds = runs::unix_seconds(now);
+        let stamp = Stamp {
+            now,
+            due: clock::wall_clock(),
+            event_ring: ring_partition(catalog.retention.events, seconds),
+            run_ring: ring_partition(catalog.retention.runs, seconds),
+        };
+        Ok(Self { catalog, stamp, batch: Batch::default(), pending: VecDeque::new() })
+    }
+
+    pub(crate) fn next_event_id(&self) -> i64 {
+        sequence::next_value(self.catalog.sequences.event)
+    }
+
+    pub(crate) fn next_run_id(&self) -> i64 {
+        sequence::next_value(self.catalog.sequences.run)
+    }
+
+    /// Records an event and remembers it for [`Engine::finish`], which starts what it triggers.
+    pub(crate) fn emit(&mut self, event: Event) -> Result<(), Error> {
+        self.batch.push_event(EventRow {
+            id: event.id,
+            name: event.name.clone(),
+            user_id: event.user_id.clone(),
+            properties: Value::Object(event.properties.clone()).to_string(),
+            mode: event.mode.as_str(),
+            flow_id: event.origin.map(|(flow, _)| flow),
+            run_id: event.origin.map(|(_, run)| run),
+            depth: event.depth,
+            occurred_at: event.occurred_at,
+        });
+        if !self.catalog.listeners(&event.name).is_empty() {
+            self.pending.push_back(event);
+        }
+        if self.pending.len() >= FLUSH_AT || self.batch.len() >= FLUSH_AT {
+            self.drain()?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Starts what the events trigger, and writes everything.
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        self.drain()?;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        if self.batch.has_deliveries() {
+            transaction::note_queued();
+        }
+        self.batch.flush(self.stamp)
+    }
+
+    fn drain(&mut self) -> Result<(), Error> {
+        while !self.pending.is_empty() {
+            let generation: Vec<Event> = std::mem::take(&mut self.pending).into();
+            let test_users = self.test_users_among(&generation)?;
+            let catalog = Rc::clone(&self.catalog);
+            for event in &generation {
+                for trigger in catalog.listeners(&event.name) {
+                    self.fire(trigger, event, &test_users)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The test users that test-mode starts of these events could be for; asks only when there is such a start.
+    fn test_users_among(&self, events: &[Event]) -> Result<HashSet<String>, Error> {
+        let ids: HashSet<&str> = events
+            .iter()
+            .filter(|event| {
+                event.mode == Mode::Test || self.catalog.listeners(&event.name).iter().any(|trigger| trigger.is_test)
+            })
+            .map(|event| event.user_id.as_str())
+            .collect();
+        runs::test_users(ids.into_iter().collect())
+    }
+
+    fn fire(&mut self, trigger: &EventTrigger, event: &Event, test_users: &HashSet<String>) -> Result<(), Error> {
+        let flow = &trigger.flow;
+        // Events of a flow never start that same flow again.
+        if event.origin.is_some_and(|(origin, _)| origin == flow.id) {
+            return Ok(());
+        }
+        let is_test = trigger.is_test || event.mode == Mode::Test;
+        let (mode, version, definition) = match (is_test, &flow.published) {
+            (true, _) => (Mode::Test, None, &flow.draft),
+            (false, Some((version, definition))) => (Mode::Live, Some(*version), definition),
+            (false, None) => return Ok(()),
+        };
+        if mode == Mode::Test && !test_users.contains(&event.user_id) {
+            return Ok(());
+        }
+        let run = Run {
+            id: self.next_run_id(),
+            flow_id: flow.id,
+            flow_name: flow.name.clone(),
+            version,
+            definition: Rc::clone(definition),
+            mode,
+            user_id: event.user_id.clone(),
+            flow_invocation_id: runs::generated_invocation_id()?,
+            trigger_id: Some(trigger.id),
+            event_id: Some(event.id),
+            depth: event.depth + 1,
+            variables: event.properties.clone(),
+            context: Context::of_event(event),
+        };
+        if run.depth > self.catalog.max_flow_depth {
+            // Recorded, so that somebody sees why; no event, or the chain would go on.
+            let limit = self.catalog.max_flow_depth;
+            self.write_run(&run, Progress::Finished {
+                state: "failed",
+                error: Some(format!("a chain of flows ends after {limit} runs (setting max_flow_depth)")),
+            });
+            return Ok(());
+        }
+        self.start(run)
+    }
+
+    /// Starts a run whose variables are what was given for it.
+    pub(crate) fn start(&mut self, mut run: Run) -> Result<(), Error> {
+        self.emit_about(&run, STARTED, None)?;
+        match run.definition.run_variables(&run.variables) {
+            Ok(variables) => {
+                run.variables = variables;
+                let step = self.perform(&run, 0);
+                let next_action = match &step {
+                    Step::Waits { next_action } => *next_action,
+                    Step::Ends | Step::Fails(_) => 0,
+                };
+                match self.outcome(&run, step)? {
+                    Some((state, error)) => self.write_run(&run, Progress::Finished { state, error }),
+                    None => self.write_run(&run, Progress::Waiting {
+                        next_action: i32::try_from(next_action).unwrap_or(i32::MAX),
+                        context: run.context.to_json().to_string(),
+                    }),
+                }
+                Ok(())
+            }
+            Err(missing) => {
+                let outcome = self.outcome(&run, Step::Fails(missing.to_string()))?;
+                let (state, error) = outcome.unwrap_or(("failed", None));
+                self.write_run(&run, Progress::Finished { state, error });
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on with a run that waited, from the given action.
+    pub(crate) fn advance(&mut self, run: &Run, next_action: usize) -> Result<runs::Advance, Error> {
+        let step = self.perform(run, next_action);
+        if let Step::Waits { next_action } = step {
+            return Ok(runs::Advance::Waits { next_action });
+        }
+        let outcome = self.outcome(run, step)?;
+        let (state, error) = outcome.unwrap_or(("completed", None));
+        Ok(runs::Advance::Ended { state, error })
+    }
+
+    /// Emits that a run has failed for a reason that lies outside its definition.
+    pub(crate) fn fail(&mut self, run: &Run, error: &str) -> Result<(), Error> {
+        self.outcome(run, Step::Fails(error.to_owned())).map(|_| ())
+    }
+
+    fn outcome(&mut self, run: &Run, step: Step) -> Result<Option<(&'static str, Option<String>)>, Error> {
+        match step {
+            Step::Waits { .. } => Ok(None),
+            Step::Ends => {
+                self.emit_about(run, COMPLETED, None)?;
+                Ok(Some(("completed", None)))
+            }
+            Step::Fails(error) => {
+                self.emit_about(run, FAILED, Some(&error))?;
+                Ok(Some(("failed", Some(error))))
+            }
+        }
+    }
+
+    /// Queues the deliveries of actions in their order, up to one that has to be waited for.
+    fn perform(&mut self, run: &Run, from: usize) -> Step {
+        for (index, action) in run.definition.actions.iter().enumerate().skip(from) {
+            let found: Result<Vec<Endpoint>, &str> = action
+                .endpoints
+                .iter()
+                .map(|(name, _)| self.catalog.endpoint(name).ok_or(name.as_str()))
+                .collect();
+            let endpoints = match found {
+                Ok(endpoints) => endpoints,
+                Err(name) => return Step::Fails(format!("endpoint \"{name}\" of action \"{}\" does not exist", action.name)),
+            };
+            let (head, tail) = run.message(&action.name);
+            for endpoint in endpoints {
+                self.batch.push_delivery(DeliveryRow {
+                    id: sequence::next_value(self.catalog.sequences.delivery),
+                    run_id: run.id,
+                    flow_id: run.flow_id,
+                    endpoint_id: endpoint.id,
+                    is_awaited: action.waits,
+                    with_profile: run.context.profile.is_none(),
+                    mode: run.mode.as_str(),
+                    action: action.name.clone(),
+                    user_id: run.user_id.clone(),
+                    order_key: endpoint.is_ordered.then(|| run.user_id.clone()),
+                    profile: run.context.profile.as_ref().map(Value::to_string),
+                    body_head: head.clone(),
+                    body_tail: tail.clone(),
+                });
+            }
+            if action.waits {
+                return Step::Waits { next_action: index + 1 };
+            }
+        }
+        Step::Ends
+    }
+
+    /// Emits one of actionflow's own events about a run, when something can use it.
+    fn emit_about(&mut self, run: &Run, name: &str, error: Option<&str>) -> Result<(), Error> {
+        if !self.catalog.wants(name) {
+            return Ok(());
+        }
+        let mut properties = Map::new();
+        properties.insert("flow".to_owned(), json!(run.flow_name));
+        properties.insert("version".to_owned(), json!(run.version));
+        properties.insert("run_id".to_owned(), json!(run.id.to_string()));
+        properties.insert("flow_invocation_id".to_owned(), json!(run.flow_invocation_id));
+        if let Some(error) = error {
+            properties.insert("error".to_owned(), json!(error));
+        }
+        let id = self.next_event_id();
+        self.emit(Event {
+            id,
+            name: name.to_owned(),
+            user_id: run.user_id.clone(),
+            properties,
+            mode: run.mode,
+            origin: Some((run.flow_id, run.id)),
+            depth: run.depth,
+            occurred_at: self.stamp.now,
+            profile: run.context.profile.clone(),
+        })
+    }
+
+    fn write_run(&mut self, run: &Run, progress: Progress) {
+        self.batch.push_run(RunRow {
+            id: run.id,
+            flow_id: run.flow_id,
+            version: run.version,
+            mode: run.mode.as_str(),
+            user_id: run.user_id.clone(),
+            flow_invocation_id: run.flow_invocation_id.clone(),
+            trigger_id: run.trigger_id,
+            event_id: run.event_id,
+            depth: run.depth,
+            variables: Value::Object(run.variables.clone()).to_string(),
+            progress,
+        });
+    }
+}
+
+impl Run {
+    /// A run that a call starts, at depth one.
+    pub(crate) fn of_call(id: i64, flow: &Flow, mode: Mode, user_id: String, invocation_id: String) -> Result<Self, Error> {
+        let (version, definition) = match (mode, &flow.published) {
+            (Mode::Test, _) => (None, &flow.draft),
+            (Mode::Live, Some((version, definition))) => (Some(*version), definition),
+            (Mode::Live, None) => return Err(Error::UnpublishedFlow(flow.name.clone())),
+        };
+        Ok(Self {
+            id,
+            flow_id: flow.id,
+            flow_name: flow.name.clone(),
+            version,
+            definition: Rc::clone(definition),
+            mode,
+            user_id,
+            flow_invocation_id: invocation_id,
+            trigger_id: None,
+            event_id: None,
+            depth: 1,
+            variables: Map::new(),
+            context: Context {
+                kind: STARTED.to_owned(),
+                timestamp: runs::iso(runs::now()?),
+                event: Value::Null,
+                notification_detail: json!({}),
+                metadata: json!({}),
+                profile: None,
+            },
+        })
+    }
+
+    fn message(&self, action: &str) -> (String, String) {
+        let head = Head {
+            kind: &self.context.kind,
+            timestamp: &self.context.timestamp,
+            mode: self.mode.as_str(),
+            flow: &self.flow_name,
+            version: self.version,
+            run_id: self.id,
+            flow_invocation_id: &self.flow_invocation_id,
+            action,
+        };
+        let context = &self.context;
+        let tail = message::tail(&self.variables, &context.event, &context.notification_detail, &context.metadata);
+        (head.render(), tail)
+    }
+}
+
+impl Context {
+    fn of_event(event: &Event) -> Self {
+        Self {
+            kind: event.name.clone(),
+            timestamp: runs::iso(event.occurred_at),
+            event: json!({"id": event.id.to_string(), "name": event.name, "properties": event.properties}),
+            notification_detail: json!({}),
+            metadata: json!({}),
+            profile: event.profile.clone(),
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "kind": self.kind, "timestamp": self.timestamp, "event": self.event,
+            "notification_detail": self.notification_detail, "metadata": self.metadata, "profile": self.profile
+        })
+    }
+
+    pub(crate) fn from_json(mut json: Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self {
+            kind: text(&json["kind"]),
+            timestamp: text(&json["timestamp"]),
+            event: json["event"].take(),
+            notification_detail: json["notification_detail"].take(),
+            metadata: json["metadata"].take(),
+            profile: Some(json["profile"].take()).filter(|profile| !profile.is_null()),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Errors of core and of this crate as Postgres errors: the only place with SQLSTATE, DETAIL and HINT.
+
+use actionflow_core::input::{self, Kind};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode as Code, spi};
+
+/// Whatever a surface function may fail with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Input(#[from] input::Error),
+    #[error(transparent)]
+    Spi(#[from] spi::Error),
+    #[error("flow \"{0}\" does not exist")]
+    NoSuchFlow(String),
+    #[error("flow \"{0}\" is archived")]
+    ArchivedFlow(String),
+    #[error("flow \"{0}\" has no published version")]
+    UnpublishedFlow(String),
+    #[error("invalid mode \"{0}\"")]
+    UnknownMode(String),
+    #[error("required variable \"{variable}\" is missing")]
+    MissingVariable { flow: String, variable: String },
+    #[error("{what} is larger than {limit_mib} MiB")]
+    TooLarge { what: &'static str, limit_mib: usize },
+    #[error("{0} must not be null")]
+    Null(&'static str),
+    #[error("the properties of an event must be a JSON object")]
+    PropertiesNotObject,
+    #[error("event \"{0}\" needs \"verification_url\" in its properties")]
+    NoVerificationUrl(String),
+    #[error("invalid event name \"{0}\"")]
+    EventName(String),
+    #[error("actionflow is broken: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Input(error) => match error.kind {
+                Kind::TooLarge { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                Kind::Unsupported(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                Kind::UnknownKey { .. } | Kind::MissingKey(_) | Kind::WrongType { .. } | Kind::Unusable { .. } => {
+                    Code::ERRCODE_INVALID_PARAMETER_VALUE
+                }
+            },
+            Self::Spi(_) | Self::Internal(_) => Code::ERRCODE_INTERNAL_ERROR,
+            Self::NoSuchFlow(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Self::ArchivedFlow(_) | Self::UnpublishedFlow(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::TooLarge { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::Null(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::UnknownMode(_)
+            | Self::MissingVariable { .. }
+            | Self::PropertiesNotObject
+            | Self::NoVerificationUrl(_)
+            | Self::EventName(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Input(error) => Some(format!("At path {}.", error.path)),
+            Self::MissingVariable { flow, .. } => Some(format!("Flow \"{flow}\" declares it as required.")),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Input(error) => match &error.kind {
+                Kind::UnknownKey { allowed, .. } => return Some(format!("Use only: {}.", allowed.join(", "))),
+                Kind::Unusable { hint, .. } => hint,
+                Kind::MissingKey(_) | Kind::WrongType { .. } | Kind::TooLarge { .. } | Kind::Unsupported(_) => return None,
+            },
+            Self::NoSuchFlow(_) => "Create it with actionflow.create_flow.",
+            Self::ArchivedFlow(_) => "Create a new flow; an archived one keeps its history only.",
+            Self::UnpublishedFlow(_) => "Publish it with actionflow.publish_flow, or start it in mode 'test'.",
+            Self::UnknownMode(_) => "Use one of: live, test.",
+            Self::MissingVariable { .. } => "Give it under \"variables\" of the payload.",
+            Self::TooLarge { .. } => "Send a reference to large data instead of the data.",
+            Self::PropertiesNotObject => "Give an object such as '{\"amount\": 10}'.",
+            Self::NoVerificationUrl(_) => "Give the link that the person has to follow, as an absolute http or https URL.",
+            Self::EventName(_) => "Use 1 to 100 printable characters without \"/\" and without blanks at either end.",
+            Self::Spi(_) | Self::Null(_) | Self::Internal(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let mut report = Self::new(error.code(), error.to_string(), "actionflow");
+        if let Some(detail) = error.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}

@@ -1,0 +1,198 @@
+//! `start_flow`: starts by a call, with idempotency.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use actionflow_core::payload::TriggerPayload;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use crate::catalog::Flow;
+use crate::engine::{Engine, Mode, Run};
+use crate::error::Error;
+use crate::runs;
+use crate::validation::check_size;
+
+/// What became of one target of one payload.
+struct Answer {
+    user_id: String,
+    run_id: Option<i64>,
+    status: &'static str,
+    reason: Option<&'static str>,
+}
+
+/// A caller's invocation id and a customer: together they start a flow once.
+type Key = (String, String);
+
+/// Starts a flow for customers.
+///
+/// `payload` is a trigger payload or an array of them. One row for each customer of each payload, in their order:
+/// `started`; `duplicate`, with the run of the first start; or `ignored`, with a reason. Volatile: it writes.
+///
+/// # Errors
+/// 42704 no such flow; 55000 archived, or live without a published version; 22023 malformed payload, unknown mode or a
+/// required variable missing, and then nothing is started; 54000 payload over 1 MiB.
+#[pg_extern(volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+#[expect(clippy::type_complexity, reason = "pgrx reads the column names from this type")]
+pub(crate) fn start_flow(
+    flow: Option<&str>,
+    payload: Option<JsonB>,
+    mode: default!(Option<&str>, "'live'"),
+) -> Result<
+    TableIterator<
+        'static,
+        (name!(user_id, String), name!(run_id, Option<i64>), name!(status, String), name!(reason, Option<String>)),
+    >,
+    ErrorReport,
+> {
+    let flow = flow.ok_or(Error::Null("flow"))?;
+    let payload = payload.ok_or(Error::Null("payload"))?;
+    let mode = Mode::parse(mode.ok_or(Error::Null("mode"))?)?;
+    let answers = start(flow, &payload.0, mode)?;
+    Ok(TableIterator::new(answers.into_iter().map(|answer| {
+        (answer.user_id, answer.run_id, answer.status.to_owned(), answer.reason.map(str::to_owned))
+    })))
+}
+
+fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> {
+    let mut engine = Engine::new()?;
+    let flow = Rc::clone(engine.catalog.flow(flow)?);
+    check_size("the payload", payload)?;
+    let payloads = TriggerPayload::parse_many(payload)?;
+    check_variables(&flow, mode, &payloads)?;
+    let mut answers = Vec::new();
+    let test_users = match mode {
+        Mode::Live => HashSet::new(),
+        Mode::Test => {
+            let ids = payloads.iter().flat_map(|payload| &payload.target_user_ids).map(String::as_str);
+            runs::test_users(ids.collect())?
+        }
+    };
+    let mut claims = claim_keys(&engine, &flow, mode, &payloads, &test_users)?;
+    for payload in &payloads {
+        let generated = runs::generated_invocation_id()?;
+        for user_id in &payload.target_user_ids {
+            if mode == Mode::Test && !test_users.contains(user_id) {
+                answers.push(Answer::ignored(user_id, "not a test user"));
+                continue;
+            }
+            let invocation_id = payload.flow_invocation_id.as_ref().unwrap_or(&generated);
+            let run_id = match &payload.flow_invocation_id {
+                None => engine.next_run_id(),
+                Some(given) => match claims.get_mut(&(given.clone(), user_id.clone())) {
+                    Some(claim) if claim.is_new => {
+                        claim.is_new = false;
+                        claim.run_id
+                    }
+                    Some(claim) => {
+                        answers.push(Answer::of_run(user_id, claim.run_id, "duplicate"));
+                        continue;
+                    }
+                    None => return Err(Error::Internal("a start key is missing".to_owned())),
+                },
+            };
+            let mut run = Run::of_call(run_id, &flow, mode, user_id.clone(), invocation_id.clone())?;
+            run.variables = payload.variables.clone();
+            run.context.notification_detail = Value::Object(payload.notification_detail.clone());
+            run.context.metadata = Value::Object(payload.metadata.clone());
+            engine.start(run)?;
+            answers.push(Answer::of_run(user_id, run_id, "started"));
+        }
+    }
+    engine.finish()?;
+    Ok(answers)
+}
+
+impl Answer {
+    fn of_run(user_id: &str, run_id: i64, status: &'static str) -> Self {
+        Self { user_id: user_id.to_owned(), run_id: Some(run_id), status, reason: None }
+    }
+
+    fn ignored(user_id: &str, reason: &'static str) -> Self {
+        Self { user_id: user_id.to_owned(), run_id: None, status: "ignored", reason: Some(reason) }
+    }
+}
+
+/// Before anything is started: a missing variable in the last payload must not leave the first ones started.
+fn check_variables(flow: &Flow, mode: Mode, payloads: &[TriggerPayload]) -> Result<(), Error> {
+    let definition = match (mode, &flow.published) {
+        (Mode::Test, _) => &flow.draft,
+        (Mode::Live, Some((_, definition))) => definition,
+        (Mode::Live, None) => return Err(Error::UnpublishedFlow(flow.name.clone())),
+    };
+    for payload in payloads {
+        definition
+            .run_variables(&payload.variables)
+            .map_err(|missing| Error::MissingVariable { flow: flow.name.clone(), variable: missing.0 })?;
+    }
+    Ok(())
+}
+
+struct Claim {
+    run_id: i64,
+    is_new: bool,
+}
+
+/// Takes the keys of all starts that have one. A key that another session is taking is waited for: when that commits,
+/// it is a duplicate, when it rolls back, it is ours.
+fn claim_keys(
+    engine: &Engine,
+    flow: &Flow,
+    mode: Mode,
+    payloads: &[TriggerPayload],
+    test_users: &HashSet<String>,
+) -> Result<HashMap<Key, Claim>, Error> {
+    let mut keys: Vec<Key> = payloads
+        .iter()
+        .filter_map(|payload| payload.flow_invocation_id.as_ref().map(|id| (id, payload)))
+        .flat_map(|(id, payload)| payload.target_user_ids.iter().map(|user| (id.clone(), user.clone())))
+        .filter(|(_, user)| mode == Mode::Live || test_users.contains(user))
+        .collect();
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // In one order, so that two sessions with the same keys wait for each other one way only.
+    keys.sort_unstable();
+    keys.dedup();
+    let run_ids: Vec<i64> = keys.iter().map(|_| engine.next_run_id()).collect();
+    let invocations: Vec<&str> = keys.iter().map(|(id, _)| id.as_str()).collect();
+    let users: Vec<&str> = keys.iter().map(|(_, user)| user.as_str()).collect();
+    Spi::connect_mut(|client| {
+        client.update(
+            "insert into actionflow._start_key (flow_id, mode, flow_invocation_id, user_id, run_id, started_at)
+             select $1, $2, k.flow_invocation_id, k.user_id, k.run_id, $6
+             from unnest($3::text[], $4::text[], $5::bigint[]) with ordinality as k (flow_invocation_id, user_id, run_id, position)
+             order by k.position
+             on conflict do nothing",
+            None,
+            &[
+                flow.id.into(),
+                mode.as_str().into(),
+                invocations.clone().into(),
+                users.clone().into(),
+                run_ids.clone().into(),
+                engine.stamp.now.into(),
+            ],
+        )?;
+        let table = client.update(
+            "select k.flow_invocation_id, k.user_id, k.run_id
+             from unnest($3::text[], $4::text[]) as g (flow_invocation_id, user_id)
+             join actionflow._start_key as k
+                 on k.flow_id = $1 and k.mode = $2
+                 and k.flow_invocation_id = g.flow_invocation_id and k.user_id = g.user_id",
+            None,
+            &[flow.id.into(), mode.as_str().into(), invocations.into(), users.into()],
+        )?;
+        let ours: HashSet<i64> = run_ids.into_iter().collect();
+        let mut claims = HashMap::new();
+        for row in table {
+            if let (Some(id), Some(user), Some(run_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
+                claims.insert((id, user), Claim { run_id, is_new: ours.contains(&run_id) });
+            }
+        }
+        Ok(claims)
+    })
+}

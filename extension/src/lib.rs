@@ -1,0 +1,45 @@
+//! actionflow inside Postgres: the SQL surface.
+//!
+//! A surface function turns SQL values into those of `actionflow-core`, makes one call, and turns the result back. What
+//! flows, payloads and messages mean is in `actionflow-core`; the shape of the data is in `sql/`; whatever needs `unsafe`
+//! is under `pg/`. From a row change to the queue: `customers` reads the transition tables and makes events, `engine`
+//! turns events and calls into runs and deliveries, `store` writes them with one statement a table.
+//!
+//! `catalog` keeps flows, triggers and endpoints in the backend's memory until a commit invalidates them; `wakeup`
+//! decides with the commit whether a worker has to be notified.
+
+mod catalog;
+mod customers;
+mod engine;
+mod error;
+mod events;
+mod flows;
+mod guc;
+mod pg;
+mod runs;
+mod sql;
+mod store;
+mod validation;
+mod wakeup;
+
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
+pgrx::pg_module_magic!(name, version);
+
+#[pgrx::pg_guard]
+extern "C-unwind" fn _PG_init() {
+    guc::init();
+    pg::invalidation::init();
+    pg::shared::init();
+}
+
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'actionflow'"]
+    }
+}

@@ -1,0 +1,48 @@
+//! The SQL files of a fresh install, in load order, and the Rust functions that they need before them.
+
+use pgrx::extension_sql_file;
+
+extension_sql_file!("../../sql/settings.sql", bootstrap);
+extension_sql_file!(
+    "../../sql/customers.sql",
+    requires = ["settings", customers::_customers_changed]
+);
+extension_sql_file!(
+    "../../sql/history.sql",
+    requires = ["customers", validation::_ring_partition]
+);
+extension_sql_file!("../../sql/runs.sql", requires = ["history"]);
+extension_sql_file!(
+    "../../sql/endpoints.sql",
+    requires = ["runs", validation::_endpoint_options, validation::_generate_secret, wakeup::_wake_worker]
+);
+extension_sql_file!("../../sql/deliveries.sql", requires = ["endpoints"]);
+extension_sql_file!(
+    "../../sql/flows.sql",
+    requires = [
+        "deliveries",
+        validation::_definition_endpoints,
+        validation::_check_event_trigger_options
+    ]
+);
+extension_sql_file!(
+    "../../sql/queue.sql",
+    requires = ["flows", validation::_random_bigint, runs::_advance_runs]
+);
+extension_sql_file!("../../sql/views.sql", requires = ["queue"]);
+extension_sql_file!(
+    "../../sql/invalidation.sql",
+    requires = ["views", catalog::_invalidate]
+);
+extension_sql_file!("../../sql/dump.sql", requires = ["invalidation"]);
+extension_sql_file!(
+    "../../sql/grants.sql",
+    requires = [
+        "dump",
+        flows::start_flow,
+        events::emit_event,
+        wakeup::prepare_to_sleep,
+        wakeup::wake_up
+    ]
+);
+extension_sql_file!("../../sql/comments.sql", finalize);

@@ -1,0 +1,59 @@
+-- Least privilege: nothing for PUBLIC, and three sets of rights that a superuser hands to roles of their own.
+-- Public: grant_app, grant_reader, grant_worker.
+
+create function actionflow._grant(role name, relations text[], functions text[]) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_name text;
+begin
+    execute format('grant usage on schema actionflow to %I', role);
+    foreach v_name in array relations loop
+        execute format('grant select on actionflow.%I to %I', v_name, role);
+    end loop;
+    for v_name in
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        where p.pronamespace = 'actionflow'::regnamespace and p.proname = any(functions)
+    loop
+        execute format('grant execute on function %s to %I', v_name, role);
+    end loop;
+end
+$$;
+
+create function actionflow.grant_app(role name) returns void
+language sql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+begin atomic
+    select actionflow._grant(role, '{flows}', '{start_flow,emit_event}');
+end;
+
+create function actionflow.grant_reader(role name) returns void
+language sql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+begin atomic
+    select actionflow._grant(role,
+        '{settings,test_users,watched_tables,flows,triggers,events,runs,deliveries,delivery_attempts,dead_letters,endpoint_health}',
+        '{explain_run}');
+end;
+
+create function actionflow.grant_worker(role name) returns void
+language sql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+begin atomic
+    select actionflow._grant(role, '{}',
+        '{claim_deliveries,claimed_deliveries,complete_deliveries,renew_leases,release_deliveries,prepare_to_sleep,wake_up,maintain,queue_stats}');
+end;
+
+do $$
+declare
+    v_function regprocedure;
+begin
+    for v_function in
+        select p.oid from pg_proc as p where p.pronamespace = 'actionflow'::regnamespace
+    loop
+        execute format('revoke all on function %s from public', v_function);
+    end loop;
+end
+$$;

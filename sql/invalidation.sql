@@ -1,0 +1,48 @@
+-- Every backend keeps flows, triggers, endpoints, watched tables and settings in memory. A change of any of them sends
+-- an invalidation with the commit, and only then are they read again.
+
+create function actionflow._catalog() returns jsonb
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+    'settings', (select jsonb_object_agg(s.name, s.value) from actionflow.settings as s),
+    'flows', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'id', f.id, 'name', f.name, 'is_archived', f.is_archived, 'draft', f.draft,
+            'version', f.published_version, 'definition', v.definition)), '[]')
+        from actionflow._flow as f
+        left join actionflow._flow_version as v on v.flow_id = f.id and v.version = f.published_version),
+    'triggers', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'id', t.id, 'flow_id', t.flow_id, 'event', t.event, 'mode', t.mode, 'options', t.options) order by t.id), '[]')
+        from actionflow._trigger as t
+        join actionflow._flow as f on f.id = t.flow_id
+        where t.kind = 'event' and t.mode <> 'disabled' and not f.is_archived),
+    'endpoints', (
+        select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'name', e.name, 'ordered', e.is_ordered)), '[]')
+        from actionflow._endpoint as e
+        where e.deleted_at is null),
+    'watched', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'relid', r.relid::bigint, 'id_column', r.id_column, 'revoked_when', r.revoked_when,
+            'id_sql', actionflow._id_sql(r.relation, r.id_column),
+            'profile_sql', actionflow._profile_sql(r.relation, r.profile))), '[]')
+        from actionflow._watched_relation as r),
+    'sequences', jsonb_build_object(
+        'event', 'actionflow._event_id_seq'::regclass::oid::bigint,
+        'run', 'actionflow._run_id_seq'::regclass::oid::bigint,
+        'delivery', 'actionflow._delivery_id_seq'::regclass::oid::bigint)
+);
+
+do $$
+declare
+    v_table text;
+begin
+    foreach v_table in array array[
+        '_setting', '_flow', '_flow_version', '_trigger', '_endpoint', '_watched_table']
+    loop
+        execute format('create trigger change_invalidate after insert or update or delete or truncate on actionflow.%I
+            for each statement execute function actionflow._invalidate()', v_table);
+    end loop;
+end
+$$;

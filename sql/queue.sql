@@ -1,0 +1,438 @@
+-- What the worker calls: claim, fetch, complete, renew, release, maintain, queue_stats.
+-- All of it is definer's work, so that the worker's role needs no right on any table; grants.sql gives the functions.
+
+-- How many more deliveries an endpoint may have in flight now; takes what it grants out of the token bucket.
+create function actionflow._endpoint_allowance(
+    endpoint_id bigint, max_in_flight int, rate_per_second double precision, wanted int, lease interval, as_of timestamptz
+) returns int
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_allowance int := wanted;
+    v_tokens double precision;
+    v_refilled_at timestamptz;
+begin
+    if max_in_flight is not null or rate_per_second is not null then
+        -- The lock makes limits exact between workers; whoever finds it taken leaves the endpoint to the other one.
+        select b.tokens, b.refilled_at into v_tokens, v_refilled_at
+        from actionflow._endpoint_bucket as b
+        where b.endpoint_id = _endpoint_allowance.endpoint_id
+        for update skip locked;
+        if not found then
+            return 0;
+        end if;
+    end if;
+    v_allowance := least(v_allowance, coalesce(max_in_flight, (actionflow._setting_value('default_max_in_flight'))::int) - (
+        select count(*)
+        from actionflow._delivery as d
+        where d.endpoint_id = _endpoint_allowance.endpoint_id
+            and d.next_attempt_at > as_of and d.next_attempt_at <= as_of + lease * 2
+            and d.lease_token is not null));
+    if rate_per_second is not null then
+        -- At most one second's worth is saved up, and always room for one.
+        v_tokens := least(greatest(rate_per_second, 1),
+            v_tokens + rate_per_second * greatest(extract(epoch from as_of - v_refilled_at), 0));
+        v_allowance := least(v_allowance, floor(v_tokens)::int);
+        update actionflow._endpoint_bucket as b
+        set tokens = v_tokens - greatest(v_allowance, 0), refilled_at = as_of
+        where b.endpoint_id = _endpoint_allowance.endpoint_id;
+    end if;
+    return greatest(v_allowance, 0);
+end
+$$;
+
+create function actionflow._claim_from_endpoint(
+    endpoint_id bigint, is_ordered boolean, allowance int, token bigint, lease interval, as_of timestamptz
+) returns bigint[]
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids bigint[];
+begin
+    with due as (
+        select d.id
+        from actionflow._delivery as d
+        where d.endpoint_id = _claim_from_endpoint.endpoint_id
+            and d.next_attempt_at <= as_of
+            and (not is_ordered or d.order_key is null or not exists (
+                select from actionflow._delivery as earlier
+                where earlier.endpoint_id = d.endpoint_id and earlier.order_key = d.order_key and earlier.id < d.id))
+        order by d.next_attempt_at, d.id
+        limit allowance
+        for update skip locked
+    ), claimed as (
+        update actionflow._delivery as d
+        set lease_token = token,
+            next_attempt_at = as_of + lease,
+            -- Counted at the claim, not at the completion: a worker that dies has still used an attempt.
+            attempts = d.attempts + 1,
+            earlier_attempts = case
+                when d.lease_token is not null then coalesce(d.earlier_attempts, '[]') || actionflow._attempt_json(
+                    d.attempts, d.next_attempt_at, null, null, 'the worker was lost before it could say what happened', null)
+                when d.attempted_at is not null then coalesce(d.earlier_attempts, '[]') || actionflow._attempt_json(
+                    d.attempts, d.attempted_at, d.duration_ms, d.last_status, d.last_error, d.response_prefix)
+            end,
+            attempted_at = null
+        from due
+        where d.id = due.id
+        returning d.id
+    )
+    select coalesce(array_agg(c.id order by c.id), '{}') into v_ids from claimed as c;
+    return v_ids;
+end
+$$;
+
+-- Of several endpoints with work, each gets at most half of what is left, so that slow ones cannot take it all.
+create function actionflow.claim_deliveries(
+    max_deliveries int,
+    lease interval default '12 seconds',
+    as_of timestamptz default pg_catalog.clock_timestamp()
+) returns table (lease_token bigint, ids bigint[], next_claim_at timestamptz)
+language plpgsql volatile parallel unsafe security definer
+-- A claim that a crash forgets is a lease that ran out at once, so it need not wait for the disk.
+set synchronous_commit = off
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_endpoint record;
+    v_left int := least(max_deliveries, 10000);
+    v_claimed bigint[];
+    v_allowance int;
+begin
+    -- Random, so that a token that a crash forgot is never given out again.
+    lease_token := actionflow._random_bigint();
+    ids := '{}';
+    for v_endpoint in
+        select e.id, e.is_ordered, e.max_in_flight, e.rate_per_second
+        from actionflow._endpoint as e
+        where e.is_enabled and e.deleted_at is null
+            and exists (
+                select from actionflow._delivery as d
+                where d.endpoint_id = e.id and d.next_attempt_at <= as_of)
+        order by random()
+    loop
+        exit when v_left <= 0;
+        v_allowance := actionflow._endpoint_allowance(
+            v_endpoint.id, v_endpoint.max_in_flight, v_endpoint.rate_per_second, (v_left + 1) / 2, lease, as_of);
+        if v_allowance > 0 then
+            v_claimed := actionflow._claim_from_endpoint(
+                v_endpoint.id, v_endpoint.is_ordered, v_allowance, lease_token, lease, as_of);
+            if v_endpoint.rate_per_second is not null and cardinality(v_claimed) < v_allowance then
+                update actionflow._endpoint_bucket as b
+                set tokens = b.tokens + v_allowance - cardinality(v_claimed)
+                where b.endpoint_id = v_endpoint.id;
+            end if;
+            ids := ids || v_claimed;
+            v_left := v_left - cardinality(v_claimed);
+        end if;
+    end loop;
+    if cardinality(ids) = 0 then
+        next_claim_at := actionflow._next_claim_at(as_of);
+    end if;
+    return next;
+end
+$$;
+
+create function actionflow._next_claim_at(as_of timestamptz) returns timestamptz
+language sql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+return (
+    select min(case
+        -- Due, and nothing was claimed: the rate limit holds it (or its own in-flight limit, whose end wakes the worker).
+        when due.at <= as_of and e.rate_per_second is not null then greatest(
+            b.refilled_at + make_interval(secs => greatest(1 - b.tokens, 0) / e.rate_per_second),
+            as_of + interval '1 millisecond')
+        when due.at <= as_of then next_due.at
+        else due.at
+    end)
+    from actionflow._endpoint as e
+    left join actionflow._endpoint_bucket as b on b.endpoint_id = e.id
+    cross join lateral (
+        select d.next_attempt_at as at from actionflow._delivery as d
+        where d.endpoint_id = e.id order by d.next_attempt_at, d.id limit 1
+    ) as due
+    left join lateral (
+        select d.next_attempt_at as at from actionflow._delivery as d
+        where d.endpoint_id = e.id and d.next_attempt_at > as_of order by d.next_attempt_at, d.id limit 1
+    ) as next_due on true
+    where e.is_enabled and e.deleted_at is null
+);
+
+-- The profiles of customers as the first watched table has them now. Ids that are no value of its id type have no row.
+create function actionflow._profiles(user_ids text[]) returns table (user_id text, profile jsonb)
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_watched record;
+    v_ids text;
+begin
+    select w.relation, w.id_column, a.atttypid::regtype as id_type,
+        actionflow._id_sql(w.relation, w.id_column) as id_sql,
+        actionflow._profile_sql(w.relation, w.profile) as profile_sql
+    into v_watched
+    from actionflow._watched_table as w
+    join pg_attribute as a on a.attrelid = w.relation and a.attname = w.id_column and not a.attisdropped
+    order by w.position
+    limit 1;
+    if not found then
+        return;
+    end if;
+    -- An id that is no value of the column's type belongs to nobody, and must not fail the others.
+    v_ids := case v_watched.id_type
+        when 'smallint'::regtype then
+            't.%1$I = any(array(select u::int2 from unnest($1) as u
+                where case when u ~ ''^(0|-?[1-9][0-9]{0,4})$'' then u::numeric between -32768 and 32767 end))'
+        when 'integer'::regtype then
+            't.%1$I = any(array(select u::int4 from unnest($1) as u
+                where case when u ~ ''^(0|-?[1-9][0-9]{0,9})$'' then u::numeric between -2147483648 and 2147483647 end))'
+        when 'bigint'::regtype then
+            't.%1$I = any(array(select u::int8 from unnest($1) as u
+                where case when u ~ ''^(0|-?[1-9][0-9]{0,18})$''
+                    then u::numeric between -9223372036854775808 and 9223372036854775807 end))'
+        when 'uuid'::regtype then
+            't.%1$I = any(array(select u::uuid from unnest($1) as u
+                where u ~ ''^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$''))'
+        when 'text'::regtype then 't.%1$I = any($1)'
+        when 'character varying'::regtype then 't.%1$I = any($1::varchar[])'
+    end;
+    -- Any other type: by its text form, which an index on that expression serves.
+    v_ids := coalesce(format(v_ids, v_watched.id_column), v_watched.id_sql || ' = any($1)');
+    return query execute format('select %s, %s from %s as t where %s',
+        v_watched.id_sql, v_watched.profile_sql, v_watched.relation, v_ids)
+        using user_ids;
+end
+$$;
+
+create function actionflow._endpoint_for_worker(endpoint_id bigint) returns jsonb
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+return (
+    select jsonb_build_object(
+        'name', e.name, 'headers', e.headers, 'timeout_ms', e.timeout_ms, 'success', e.success,
+        'retry_seconds', e.retry_seconds,
+        'secrets', (
+            select jsonb_agg(s.secret order by s.id desc)
+            from actionflow._endpoint_secret as s
+            where s.endpoint_id = e.id and (s.expires_at is null or s.expires_at > actionflow._now())))
+    from actionflow._endpoint as e
+    where e.id = $1
+);
+
+-- What to send, for the holder of the lease. The endpoint, with its secrets, stands on its first row only.
+create function actionflow.claimed_deliveries(lease_token bigint, ids bigint[])
+returns table (id bigint, attempt int, retry int, url text, body text, endpoint_id bigint, endpoint jsonb)
+language sql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+    with held as materialized (
+        select d.id, d.attempts, d.retries, d.endpoint_id, d.mode, d.user_id, d.with_profile, d.profile, d.body_head, d.body_tail,
+            row_number() over (partition by d.endpoint_id order by d.id) as row_of_endpoint
+        from actionflow._delivery as d
+        where d.id = any(claimed_deliveries.ids) and d.lease_token = claimed_deliveries.lease_token
+    ), profiles as materialized (
+        select p.user_id, p.profile
+        from actionflow._profiles(array(select distinct h.user_id from held as h where h.with_profile)) as p
+    )
+    select h.id, h.attempts, h.retries,
+        case when h.mode = 'test' then coalesce(e.test_url, e.url) else e.url end,
+        h.body_head || (jsonb_build_object('id', h.user_id) || coalesce(h.profile, p.profile, '{}'))::text || h.body_tail,
+        h.endpoint_id,
+        case when h.row_of_endpoint = 1 then actionflow._endpoint_for_worker(h.endpoint_id) end
+    from held as h
+    join actionflow._endpoint as e on e.id = h.endpoint_id
+    left join profiles as p on h.with_profile and p.user_id = h.user_id
+    order by h.id;
+end;
+
+-- Records what happened to attempts. Whoever has lost the lease changes nothing: its id is not in the answer.
+create function actionflow.complete_deliveries(
+    lease_tokens bigint[],
+    ids bigint[],
+    outcomes text[],
+    retry_after_ms bigint[],
+    statuses int[],
+    errors text[],
+    started_at timestamptz[],
+    duration_ms int[],
+    responses text[]
+) returns bigint[]
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held bigint[];
+    v_ended_runs bigint[];
+    v_delivered boolean := 'delivered' = any(outcomes);
+    v_dead boolean := 'dead' = any(outcomes);
+    v_retried boolean := outcomes && array['retry', 'gone'];
+begin
+    v_held := '{}';
+    if v_delivered then
+        with result as (
+            select * from unnest(lease_tokens, ids, outcomes, statuses, errors, started_at, duration_ms, responses)
+                as r (lease_token, id, outcome, status, error, started_at, duration_ms, response)
+            where r.outcome = 'delivered'
+        ), ended as (
+            delete from actionflow._delivery as d
+            using result as r
+            where d.id = r.id and d.lease_token = r.lease_token
+            returning d.id, d.run_id, d.flow_id, d.endpoint_id, d.action, d.user_id, d.mode, d.attempts, d.earlier_attempts,
+                d.created_at, d.is_awaited, r.status, r.error, r.started_at, r.duration_ms, r.response
+        ), kept as (
+            insert into actionflow._delivery_history (
+                id, run_id, flow_id, endpoint_id, action, user_id, mode, state, attempts, attempted_at, duration_ms,
+                last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at, ring)
+            select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, 'delivered', e.attempts, e.started_at,
+                e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, n.now, n.ring
+            from ended as e, (select actionflow._now() as now, actionflow._partition('deliveries', actionflow._now()) as ring) as n
+        )
+        select array_agg(e.id), array_agg(distinct e.run_id) filter (where e.is_awaited) into v_held, v_ended_runs
+        from ended as e;
+    end if;
+    if v_dead then
+        with result as (
+            select * from unnest(lease_tokens, ids, outcomes, statuses, errors, started_at, duration_ms, responses)
+                as r (lease_token, id, outcome, status, error, started_at, duration_ms, response)
+            where r.outcome = 'dead'
+        ), ended as (
+            delete from actionflow._delivery as d
+            using result as r
+            where d.id = r.id and d.lease_token = r.lease_token
+            returning d.id, d.run_id, d.flow_id, d.endpoint_id, d.action, d.user_id, d.mode, d.attempts, d.earlier_attempts,
+                d.created_at, d.is_awaited, d.order_key, d.profile, d.with_profile, d.body_head, d.body_tail,
+                r.status, r.error, r.started_at, r.duration_ms, r.response
+        ), kept as (
+            insert into actionflow._dead_letter (
+                id, run_id, flow_id, endpoint_id, action, user_id, mode, attempts, attempted_at, duration_ms,
+                last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at,
+                order_key, profile, with_profile, body_head, body_tail, ring)
+            select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, e.attempts, e.started_at,
+                e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, n.now,
+                e.order_key, e.profile, e.with_profile, e.body_head, e.body_tail, n.ring
+            from ended as e, (select actionflow._now() as now, actionflow._partition('dead_letters', actionflow._now()) as ring) as n
+        )
+        select v_held || array_agg(e.id), v_ended_runs || array_agg(distinct e.run_id) filter (where e.is_awaited)
+        into v_held, v_ended_runs
+        from ended as e;
+    end if;
+    if v_retried then
+        with result as (
+            select * from unnest(lease_tokens, ids, outcomes, retry_after_ms, statuses, errors, started_at, duration_ms, responses)
+                as r (lease_token, id, outcome, retry_after_ms, status, error, started_at, duration_ms, response)
+            where r.outcome in ('retry', 'gone')
+        ), retried as (
+            update actionflow._delivery as d
+            set lease_token = null,
+                next_attempt_at = clock_timestamp() + make_interval(secs => coalesce(r.retry_after_ms, 0) / 1000.0),
+                retries = d.retries + 1,
+                attempted_at = r.started_at, duration_ms = r.duration_ms,
+                last_status = r.status, last_error = r.error, response_prefix = r.response
+            from result as r
+            where d.id = r.id and d.lease_token = r.lease_token
+            returning d.id, d.endpoint_id, r.outcome
+        ), gone as (
+            update actionflow._endpoint as e
+            set is_enabled = false, disabled_reason = 'answered 410 Gone'
+            where e.is_enabled and e.id in (select t.endpoint_id from retried as t where t.outcome = 'gone')
+        )
+        select v_held || array_agg(t.id) into v_held from retried as t;
+    end if;
+    if cardinality(v_ended_runs) > 0 then
+        perform actionflow._advance_runs(v_ended_runs);
+    end if;
+    return coalesce(v_held, '{}');
+end
+$$;
+
+create function actionflow.renew_leases(lease_tokens bigint[], ids bigint[], lease interval default '12 seconds')
+returns bigint[]
+language sql volatile parallel unsafe security definer
+set synchronous_commit = off
+set search_path = pg_catalog, pg_temp
+begin atomic
+    with renewed as (
+        update actionflow._delivery as d
+        set next_attempt_at = clock_timestamp() + lease
+        from unnest(lease_tokens, ids) as r (lease_token, id)
+        where d.id = r.id and d.lease_token = r.lease_token
+        returning d.id
+    )
+    select coalesce(array_agg(r.id), '{}') from renewed as r;
+end;
+
+-- Gives back what was claimed and not sent: the attempt is not counted.
+create function actionflow.release_deliveries(lease_tokens bigint[], ids bigint[]) returns bigint[]
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_released bigint[];
+begin
+    with released as (
+        update actionflow._delivery as d
+        set lease_token = null, next_attempt_at = clock_timestamp(), attempts = d.attempts - 1
+        from unnest(lease_tokens, ids) as r (lease_token, id)
+        where d.id = r.id and d.lease_token = r.lease_token
+        returning d.id
+    )
+    select coalesce(array_agg(r.id), '{}') into v_released from released as r;
+    if cardinality(v_released) > 0 then
+        perform actionflow._wake_worker();
+    end if;
+    return v_released;
+end
+$$;
+
+-- Housekeeping, for any worker to call every minute; one at a time, the others return at once.
+create function actionflow.maintain() returns jsonb
+language plpgsql volatile parallel unsafe security definer
+-- Truncating waits for readers of that partition: not for long, the next call tries again.
+set lock_timeout = '2s'
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := actionflow._now();
+    v_truncated int := 0;
+    v_keys bigint;
+begin
+    if not pg_try_advisory_xact_lock('actionflow._event'::regclass::oid::int, 0) then
+        return '{"skipped": true}';
+    end if;
+    begin
+        v_truncated := actionflow._truncate_expired('actionflow._event', 'events', v_now)
+            + actionflow._truncate_expired('actionflow._run_history', 'runs', v_now)
+            + actionflow._truncate_expired('actionflow._delivery_history', 'deliveries', v_now)
+            + actionflow._truncate_expired('actionflow._dead_letter', 'dead_letters', v_now);
+    exception when lock_not_available then
+        v_truncated := 0;
+    end;
+    with expired as (
+        select k.ctid
+        from actionflow._start_key as k
+        where k.started_at < v_now - (actionflow._setting_value('idempotency_retention') #>> '{}')::interval
+        limit 5000
+        for update skip locked
+    )
+    delete from actionflow._start_key as k using expired as e where k.ctid = e.ctid;
+    get diagnostics v_keys = row_count;
+    return jsonb_build_object('truncated_partitions', v_truncated, 'expired_start_keys', v_keys);
+end
+$$;
+
+create function actionflow.queue_stats()
+returns table (endpoint text, mode text, pending bigint, running bigint, oldest_due_seconds double precision)
+language sql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+    select e.name, d.mode,
+        count(*) filter (where d.lease_token is null),
+        count(*) filter (where d.lease_token is not null),
+        coalesce(extract(epoch from clock_timestamp() - min(d.next_attempt_at) filter (
+            where d.lease_token is null and d.next_attempt_at <= clock_timestamp())), 0)::double precision
+    from actionflow._delivery as d
+    join actionflow._endpoint as e on e.id = d.endpoint_id
+    group by e.name, d.mode;
+end;

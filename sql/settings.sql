@@ -1,0 +1,123 @@
+-- Settings, the clock and names: what every other file builds on.
+-- Public: set_setting, view settings.
+
+-- Defaults belong to the extension and are not dumped; what somebody has set is, and goes over them.
+create table actionflow._setting_default (
+    name text primary key,
+    value jsonb not null
+);
+
+insert into actionflow._setting_default (name, value) values
+    ('environment', '"production"'),
+    ('record_all_events', 'false'),
+    ('max_flow_depth', '8'),
+    ('idempotency_retention', '"90 days"'),
+    ('retention', '{"events": 90, "runs": 30, "deliveries": 30, "dead_letters": 90}'),
+    ('default_max_in_flight', '128'),
+    ('test_data', '"keep"');
+
+create table actionflow._setting (
+    name text primary key,
+    value jsonb not null
+);
+
+create view actionflow.settings as
+select d.name, coalesce(s.value, d.value) as value
+from actionflow._setting_default as d
+left join actionflow._setting as s on s.name = d.name;
+
+-- The one clock of everything that decides by time, so that `actionflow.now` can move all of it at once.
+create function actionflow._now() returns timestamptz
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+return coalesce(
+    nullif(pg_catalog.current_setting('actionflow.now', true), '')::timestamptz,
+    pg_catalog.now()
+);
+
+create function actionflow._setting_value(name text) returns jsonb
+language sql stable strict parallel safe
+set search_path = pg_catalog, pg_temp
+return (select s.value from actionflow.settings as s where s.name = $1);
+
+create function actionflow._check_setting(name text, value jsonb) returns void
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ok boolean := false;
+    v_expected text;
+begin
+    case name
+        when 'environment' then
+            v_expected := 'a text of 1 to 63 letters, digits, "_" or "-"';
+            v_ok := jsonb_typeof(value) = 'string' and value #>> '{}' ~ '^[A-Za-z0-9_-]{1,63}$';
+        when 'record_all_events' then
+            v_expected := 'true or false';
+            v_ok := jsonb_typeof(value) = 'boolean';
+        when 'max_flow_depth' then
+            v_expected := 'a whole number from 1 to 64';
+            v_ok := jsonb_typeof(value) = 'number' and value #>> '{}' ~ '^[0-9]{1,2}$'
+                and (value #>> '{}')::int between 1 and 64;
+        when 'default_max_in_flight' then
+            v_expected := 'a whole number from 1 to 10000';
+            v_ok := jsonb_typeof(value) = 'number' and value #>> '{}' ~ '^[0-9]{1,5}$'
+                and (value #>> '{}')::int between 1 and 10000;
+        when 'idempotency_retention' then
+            v_expected := 'a duration of at least one hour, such as "90 days"';
+            begin
+                v_ok := jsonb_typeof(value) = 'string' and (value #>> '{}')::interval >= interval '1 hour';
+            exception when invalid_datetime_format or datetime_field_overflow then
+                v_ok := false;
+            end;
+        when 'retention' then
+            v_expected := 'an object with days (1 to 3650) under "events", "runs", "deliveries", "dead_letters"';
+            v_ok := jsonb_typeof(value) = 'object'
+                and value ?& array['events', 'runs', 'deliveries', 'dead_letters']
+                and (select count(*) = 4 and bool_and(d.v ~ '^[0-9]{1,4}$' and d.v::int between 1 and 3650)
+                     from jsonb_each_text(value) as d (k, v));
+        when 'test_data' then
+            v_expected := '"keep", "exclude" or "purge"';
+            v_ok := value in ('"keep"', '"exclude"', '"purge"');
+        else
+            raise exception using
+                errcode = 'undefined_object',
+                message = format('setting "%s" does not exist', name),
+                hint = 'select name from actionflow.settings; lists them.';
+    end case;
+    if v_ok is not true then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('invalid value for setting "%s"', name),
+            hint = format('Give %s.', v_expected);
+    end if;
+end
+$$;
+
+create function actionflow.set_setting(name text, value jsonb) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform actionflow._check_setting(set_setting.name, set_setting.value);
+    insert into actionflow._setting as s (name, value)
+    values (set_setting.name, set_setting.value)
+    on conflict on constraint _setting_pkey do update set value = excluded.value;
+end
+$$;
+
+-- Names appear in URLs, JSON and logs: printable, no surrounding blanks, no slash.
+create function actionflow._check_name(kind text, name text) returns void
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if name is null or length(name) not between 1 and 100
+        or name ~ '[[:cntrl:]/]' or name <> btrim(name) then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('invalid %s name %s', kind, coalesce(quote_literal(left(name, 120)), 'NULL')),
+            hint = 'Use 1 to 100 printable characters without "/" and without blanks at either end.';
+    end if;
+end
+$$;

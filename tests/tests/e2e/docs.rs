@@ -1,0 +1,127 @@
+//! The SQL in the documents is run as it stands there, in order, and what it prints is compared.
+
+use std::path::Path;
+
+use actionflow_tests::{Cluster, Database};
+
+/// A fenced `sql` block, and the `output` block after it if there is one.
+struct Example {
+    line: usize,
+    sql: String,
+    output: Option<String>,
+}
+
+fn examples(document: &str) -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    let mut lines = document.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        let Some(language) = line.strip_prefix("```") else {
+            continue;
+        };
+        let block: Vec<&str> = lines
+            .by_ref()
+            .map(|(_, line)| line)
+            .take_while(|line| *line != "```")
+            .collect();
+        let text = block.join("\n");
+        match language {
+            "sql" => examples.push(Example {
+                line: number + 1,
+                sql: text,
+                output: None,
+            }),
+            "output" => {
+                let last = examples
+                    .last_mut()
+                    .expect("an output block follows an sql block");
+                last.output = Some(text);
+            }
+            _ => {}
+        }
+    }
+    examples
+}
+
+/// Compares line by line; `…` in what is expected stands for anything that differs from run to run.
+fn agrees(printed: &str, expected: &str) -> bool {
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let significant = |text: &str| {
+        let lines = text.lines().map(words).filter(|line| !line.is_empty());
+        lines
+            .filter(|line| {
+                !line
+                    .iter()
+                    .all(|word| word.chars().all(|c| "-+".contains(c)))
+            })
+            .collect::<Vec<_>>()
+    };
+    let (printed, expected) = (significant(printed), significant(expected));
+    printed.len() == expected.len()
+        && printed.iter().zip(&expected).all(|(printed, expected)| {
+            let mut rest = printed.join(" ");
+            let expected = expected.join(" ");
+            let mut parts = expected.split('…');
+            let first = parts.next().unwrap_or_default();
+            let Some(after) = rest.strip_prefix(first).map(str::to_owned) else {
+                return false;
+            };
+            rest = after;
+            let mut is_open = false;
+            for part in parts {
+                is_open = true;
+                let Some(at) = rest.find(part) else {
+                    return false;
+                };
+                rest = rest[at + part.len()..].to_owned();
+                is_open &= part.is_empty();
+            }
+            rest.is_empty() || is_open
+        })
+}
+
+async fn check(path: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let document = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let examples = examples(&document);
+    assert!(!examples.is_empty(), "{path} has no example");
+    // Examples may make roles, which belong to a cluster.
+    let cluster = Cluster::own();
+    let mut db = Database::bare(&cluster).await;
+    db.expect_in_log("");
+    for Example { line, sql, output } in examples {
+        let printed = db
+            .psql_aligned(&sql)
+            .unwrap_or_else(|error| panic!("{path}:{line}: {sql}\n{error}"));
+        if let Some(expected) = output {
+            assert!(
+                agrees(&printed, &expected),
+                "{path}:{line} prints\n{printed}\ninstead of\n{expected}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_the_readme_work() {
+    check("README.md").await;
+}
+
+#[tokio::test]
+async fn the_examples_of_the_sql_reference_work() {
+    check("docs/sql-api.md").await;
+}
+
+#[test]
+fn an_ellipsis_stands_for_what_differs() {
+    assert!(agrees(
+        " a | b \n---+---\n 1 | whsec_xyz\n",
+        "a | b\n1 | whsec_…"
+    ));
+    assert!(agrees("x 17 y", "x … y"));
+    assert!(!agrees("x 17 z", "x … y"));
+    assert!(!agrees("x\ny", "x"));
+}

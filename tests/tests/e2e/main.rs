@@ -1,0 +1,24 @@
+//! End-to-end tests, one module per behaviour: what users see happen over COMMIT and processes.
+#![expect(
+    clippy::panic,
+    reason = "a helper of a test reports to the test runner by panicking"
+)]
+
+mod customers;
+mod delivery;
+mod docs;
+mod dump;
+mod errors;
+mod flows;
+mod harness;
+mod history;
+mod limits;
+mod modes;
+mod privileges;
+mod reliability;
+mod retries;
+mod scene;
+mod tables;
+mod triggers;
+mod wakeup;
+mod worker;

@@ -1,0 +1,88 @@
+//! The sidecar of actionflow: it claims deliveries from the database, makes the HTTP requests, and records what came of them.
+//!
+//! # Nouns
+//! - A *delivery* is the obligation to make one successful request; an *attempt* is one try.
+//! - A *lease* is the right to attempt a delivery, for seconds; its token makes a late record of a lost lease change nothing.
+//! - A *slot* is a place for an attempt under way; there are `--concurrency` of them.
+//! - An *outcome* says what an attempt means for its delivery: delivered, again later, dead, or gone.
+//!
+//! # Who calls whom
+//! 1. [`run`] opens the small HTTP server (`ingress`), starts the clock, and runs a [`Worker`].
+//! 2. The claim loop (`dispatcher`) claims as many deliveries as there are free slots and gives each to a task. When there are
+//!    none it sleeps until a notification (`listener`).
+//! 3. A task makes one attempt (`deliver`): prepare, send, classify; it passes the outcome to the recorder and frees its slot.
+//! 4. The recorder writes outcomes in batches, one call at a time; the next batch gathers meanwhile.
+//! 5. `leases` renews what is held for longer than a moment.
+//!
+//! # What it never does
+//! It holds no transaction open during a request, and no state that matters: it may be killed at any moment. It follows no
+//! redirect, uses no system proxy, and reaches no private address unless told to. It logs no secret, body or header value. It
+//! uses nothing of the database but the public functions of the schema `actionflow`.
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod clock;
+pub mod config;
+pub mod db;
+pub mod deliver;
+mod dispatcher;
+pub mod health;
+mod ingress;
+mod leases;
+mod listener;
+pub mod queue;
+pub mod telemetry;
+mod worker;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+pub use crate::config::Config;
+pub use crate::worker::{Grace, Worker};
+
+use crate::db::PgQueue;
+use crate::deliver::Client;
+use crate::health::Health;
+use crate::ingress::{Ingress, QueueStats};
+use crate::telemetry::Metrics;
+
+/// Runs the worker until `shutdown`, and ends in order.
+///
+/// # Errors
+/// When the HTTP server cannot listen or TLS cannot be set up, and with a [`db::DbError`] that is final when the database does
+/// not hold an extension of a known version. A database that cannot be reached is no error: it is tried again for ever.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let server = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen on {}", config.listen))?;
+    let address = server.local_addr().context("listen")?;
+    let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+    let queue = Arc::new(PgQueue::new(&config.database));
+
+    let ingress = Ingress {
+        health: health.clone(),
+        metrics: metrics.clone(),
+        stats: Arc::new(QueueStats::new(queue.clone())),
+    };
+    let serving = tokio::spawn(axum::serve(server, ingress.router()).into_future());
+    let ticking = tokio::spawn(clock::run(queue.clone(), metrics.clone()));
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the worker has started, and listens on {address}");
+
+    let worker = Worker {
+        queue,
+        client: Client::new(config.addresses)?,
+        concurrency: config.concurrency,
+        grace: Grace::default(),
+        health,
+        metrics,
+    };
+    let ended = worker.run(shutdown).await;
+    ticking.abort();
+    serving.abort();
+    ended?;
+    tracing::info!("the worker has ended");
+    Ok(())
+}

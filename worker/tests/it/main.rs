@@ -1,0 +1,15 @@
+//! The worker without a database: its client against real receivers, its loops around a queue in memory, and the program.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper that fails is a test that fails"
+)]
+
+mod attempts;
+mod client;
+mod config;
+mod idle;
+mod program;
+mod queue;
+mod receiver;
+mod shutdown;

@@ -109,6 +109,7 @@ def main() -> int:
             stay(cluster, worker)
         return 0
     except KeyboardInterrupt:
+        say(f"Ending; the data stays in {cluster.data} until the next run")
         return 0 if not ONCE else 130
     except Problem as problem:
         message, hint = problem.args

@@ -84,9 +84,11 @@ class Worker:
 
     def start(self, role: str) -> None:
         url = f"postgresql://{role}@{quote(str(FOLDER), safe='')}:{PORT}/shop"
+        # However the demo ends, its worker ends with it.
+        tied = ["setpriv", "--pdeathsig", "TERM"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [WORKER, "--database-url", url, "--listen", self.address, "--allow-private-addresses"],
+                [*tied, WORKER, "--database-url", url, "--listen", self.address, "--allow-private-addresses"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
         deadline = time.monotonic() + 15

@@ -1,3 +1,63 @@
 -- One sentence for every public object, in the words of its users.
 
 comment on schema actionflow is 'Action flows: what follows when a customer changes.';
+
+comment on function actionflow.set_setting(text, jsonb) is 'Changes a setting of actionflow; actionflow.settings lists them.';
+comment on view actionflow.settings is 'Settings with their current values.';
+
+comment on function actionflow.watch_customers(regclass, name, name[], text) is
+    'Makes the rows of a table customers: inserts, updates and deletes become events.';
+comment on function actionflow.unwatch_customers(regclass) is 'Removes the triggers that watch_customers has made.';
+comment on function actionflow.add_test_user(text, text) is 'Lets test runs reach this customer.';
+comment on function actionflow.remove_test_user(text) is 'Keeps test runs away from this customer again.';
+comment on view actionflow.test_users is 'Customers whom test runs may reach.';
+comment on view actionflow.watched_tables is 'Tables whose rows are customers.';
+
+comment on function actionflow.create_flow(text, jsonb) is 'Creates a flow with a draft definition.';
+comment on function actionflow.update_flow(text, jsonb) is 'Replaces the draft definition of a flow.';
+comment on function actionflow.publish_flow(text, boolean) is 'Makes the draft the next version, which live starts use from now on.';
+comment on function actionflow.archive_flow(text) is 'Ends a flow for good; its history stays.';
+comment on function actionflow.flow_definition(text, integer) is 'The definition of a published version, or the draft.';
+comment on function actionflow.start_flow(text, jsonb, text) is 'Starts a flow for customers; an invocation id that was used before starts nothing again.';
+comment on view actionflow.flows is 'Flows with their published version.';
+
+comment on function actionflow.add_event_trigger(text, text, jsonb) is 'Starts a flow for the customer of every event of this name.';
+comment on function actionflow.set_trigger_mode(bigint, text) is 'Switches a trigger to test, live or disabled.';
+comment on function actionflow.remove_trigger(bigint) is 'Removes a trigger.';
+comment on view actionflow.triggers is 'What starts each flow.';
+
+comment on function actionflow.create_endpoint(text, text, jsonb) is 'Creates an endpoint and returns its signing secret, which is not shown again.';
+comment on function actionflow.update_endpoint(text, jsonb) is 'Changes options of an endpoint; null sets one back to its default.';
+comment on function actionflow.delete_endpoint(text) is 'Deletes an endpoint that no flow uses, and cancels what is queued for it.';
+comment on function actionflow.rotate_endpoint_secret(text, interval) is 'Makes a new signing secret and returns it; the old one signs as well until the grace period ends.';
+comment on function actionflow.enable_endpoint(text) is 'Sends to an endpoint again, beginning with what has waited.';
+comment on function actionflow.disable_endpoint(text) is 'Stops sending to an endpoint; deliveries wait.';
+comment on view actionflow.endpoint_health is 'How each endpoint is doing: what waits, what has failed, and why.';
+
+comment on function actionflow.emit_event(text, text, jsonb, text, timestamptz) is 'Records an event about a customer and starts the flows that it triggers.';
+comment on view actionflow.events is 'Events that were kept because something could use them.';
+
+comment on view actionflow.runs is 'Runs: one customer going through one version of a flow.';
+comment on function actionflow.cancel_run(bigint) is 'Ends a run and cancels its deliveries that have not been made.';
+comment on function actionflow.explain_run(bigint) is 'Tells what a run has done and what it waits for.';
+
+comment on view actionflow.deliveries is 'Deliveries: each is the obligation to make one successful HTTP request.';
+comment on view actionflow.delivery_attempts is 'Every HTTP request that was made, and what came back.';
+comment on view actionflow.dead_letters is 'Deliveries whose retries are used up; they can be replayed.';
+comment on function actionflow.replay_delivery(bigint) is 'Queues a dead delivery again, with its whole retry schedule.';
+comment on function actionflow.replay_dead_letters(text) is 'Queues all dead deliveries again, or those of one endpoint, and returns their number.';
+
+comment on function actionflow.grant_app(name) is 'Lets a role start flows and emit events.';
+comment on function actionflow.grant_reader(name) is 'Lets a role read flows, runs, deliveries and events, but no secret and no message.';
+comment on function actionflow.grant_worker(name) is 'Lets a role do the work of the worker.';
+
+comment on function actionflow.claim_deliveries(integer, interval, timestamptz) is 'For the worker: leases due deliveries.';
+comment on function actionflow.claimed_deliveries(bigint, bigint[]) is 'For the worker: what to send for leased deliveries, with the endpoints'' secrets.';
+comment on function actionflow.complete_deliveries(bigint[], bigint[], text[], bigint[], integer[], text[], timestamptz[], integer[], text[]) is
+    'For the worker: records what happened to attempts; whoever has lost the lease changes nothing.';
+comment on function actionflow.renew_leases(bigint[], bigint[], interval) is 'For the worker: prolongs leases that it still holds.';
+comment on function actionflow.release_deliveries(bigint[], bigint[]) is 'For the worker: gives back what it has not sent.';
+comment on function actionflow.prepare_to_sleep() is 'For the worker: announces that it is about to sleep.';
+comment on function actionflow.wake_up() is 'For the worker: says that it is awake.';
+comment on function actionflow.maintain() is 'For the worker, every minute: empties history that is too old.';
+comment on function actionflow.queue_stats() is 'For the worker: how much is queued for each endpoint, and since when.';

@@ -52,6 +52,13 @@ lateral (
     select w.relation where c.relkind <> 'p'
 ) as tree;
 
+create function actionflow._has_customer_triggers(relation oid) returns boolean
+language sql stable strict parallel safe
+set search_path = pg_catalog, pg_temp
+return exists (
+    select from pg_trigger as t where t.tgrelid = relation and t.tgname = 'insert_actionflow'
+);
+
 -- Statement-level triggers fire only on the table that a statement names, so every partition needs its own.
 create function actionflow._create_customer_triggers(relation regclass) returns void
 language plpgsql volatile parallel unsafe
@@ -77,22 +84,28 @@ begin
 end
 $$;
 
-create function actionflow._sync_customer_triggers() returns void
+-- For partitions that have come later. Only where the watched table itself has its triggers: while a dump is restored,
+-- the dump's own CREATE TRIGGER commands are still to come.
+create function actionflow._sync_partition_triggers() returns void
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_relation regclass;
+    v_created boolean := false;
 begin
     for v_relation in
         select r.relid::regclass
         from actionflow._watched_relation as r
-        where not exists (
-            select from pg_trigger as t
-            where t.tgrelid = r.relid and t.tgname = 'insert_actionflow')
+        where actionflow._has_customer_triggers(r.relation) and not actionflow._has_customer_triggers(r.relid)
     loop
         perform actionflow._create_customer_triggers(v_relation);
+        v_created := true;
     end loop;
+    if v_created then
+        -- Touches no row; the statement's trigger tells every backend that there is a new partition.
+        update actionflow._watched_table as w set watched_at = w.watched_at where false;
+    end if;
 end
 $$;
 
@@ -195,7 +208,10 @@ begin
     values (watch_customers.relation, watch_customers.id_column, v_profile, watch_customers.revoked_when)
     on conflict on constraint _watched_table_pkey do update
         set id_column = excluded.id_column, profile = excluded.profile, revoked_when = excluded.revoked_when;
-    perform actionflow._sync_customer_triggers();
+    if not actionflow._has_customer_triggers(relation) then
+        perform actionflow._create_customer_triggers(relation);
+    end if;
+    perform actionflow._sync_partition_triggers();
 end
 $$;
 
@@ -222,7 +238,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (select from actionflow._watched_table) then
-        perform actionflow._sync_customer_triggers();
+        perform actionflow._sync_partition_triggers();
     end if;
 end
 $$;

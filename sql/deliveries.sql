@@ -1,5 +1,5 @@
 -- The delivery queue: undelivered deliveries only; whatever ends moves to the history (history.sql).
--- Public: replay_delivery, replay_dead_letters. For the worker: queue.sql.
+-- Public: replay_delivery, replay_dead_letters. For the worker: claims.sql and completions.sql.
 --
 -- States of a row here: pending (lease_token is null) and running (leased until next_attempt_at). A claim moves
 -- next_attempt_at to the end of the lease, so one index serves due deliveries, leases that ran out and retries.
@@ -17,8 +17,8 @@ create table actionflow._delivery (
     retries int not null default 0,
     -- The run's next action starts only when this one has ended.
     is_awaited boolean not null,
-    -- Read the customer's profile when sending; otherwise `profile` is what the run's start saw.
-    with_profile boolean not null,
+    -- What of the customer's profile is read when it is sent: all, email, or none because `profile` has it already.
+    profile_part text not null constraint profile_part_is_known check (profile_part in ('all', 'email', 'none')),
     mode text not null,
     action text not null,
     user_id text not null,
@@ -86,14 +86,14 @@ begin
         where d.id = any(ids) and e.id = d.endpoint_id and e.deleted_at is null
         returning d.id, d.run_id, d.flow_id, d.endpoint_id, d.action, d.user_id, d.mode, d.attempts, d.attempted_at,
             d.duration_ms, d.last_status, d.last_error, d.response_prefix, d.earlier_attempts, d.created_at,
-            d.order_key, d.profile, d.with_profile, d.body_head, d.body_tail
+            d.order_key, d.profile, d.profile_part, d.body_head, d.body_tail
     )
     insert into actionflow._delivery (
-        id, run_id, flow_id, endpoint_id, next_attempt_at, created_at, attempts, is_awaited, with_profile, mode,
+        id, run_id, flow_id, endpoint_id, next_attempt_at, created_at, attempts, is_awaited, profile_part, mode,
         action, user_id, order_key, profile, body_head, body_tail,
         attempted_at, duration_ms, last_status, last_error, response_prefix, earlier_attempts)
     -- Nobody waits for it any more: its run failed when it died.
-    select d.id, d.run_id, d.flow_id, d.endpoint_id, clock_timestamp(), d.created_at, d.attempts, false, d.with_profile, d.mode,
+    select d.id, d.run_id, d.flow_id, d.endpoint_id, clock_timestamp(), d.created_at, d.attempts, false, d.profile_part, d.mode,
         d.action, d.user_id, d.order_key, d.profile, d.body_head, d.body_tail,
         d.attempted_at, d.duration_ms, d.last_status, d.last_error, d.response_prefix, d.earlier_attempts
     from dead as d;

@@ -95,7 +95,7 @@ create table actionflow._dead_letter (
     finished_at timestamptz not null,
     order_key text,
     profile jsonb,
-    with_profile boolean not null,
+    profile_part text not null,
     body_head text not null,
     body_tail text not null,
     ring smallint not null

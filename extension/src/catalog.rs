@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use actionflow_core::flow::Definition;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -120,10 +120,8 @@ fn anchor() -> Result<pg_sys::Oid, Error> {
 }
 
 /// Announces a change of the configuration; the trigger function of every table that `_catalog` reads.
-#[pg_extern(
-    sql = "create function actionflow._invalidate() returns trigger
-language c volatile parallel unsafe as 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
-)]
+#[pg_extern(sql = "create function actionflow._invalidate() returns trigger
+language c volatile parallel unsafe as 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
 fn _invalidate(_fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
     invalidation::announce(anchor()?);
     Ok(0)
@@ -167,16 +165,22 @@ impl Catalog {
         let mut triggers: HashMap<String, Vec<EventTrigger>> = HashMap::new();
         for trigger in list(json, "triggers") {
             if let Some(flow) = flows_by_id.get(&int(trigger, "flow_id")?) {
-                triggers.entry(text(trigger, "event")?).or_default().push(EventTrigger {
-                    id: int(trigger, "id")?,
-                    flow: Rc::clone(flow),
-                    is_test: trigger["mode"] == "test",
-                });
+                triggers
+                    .entry(text(trigger, "event")?)
+                    .or_default()
+                    .push(EventTrigger {
+                        id: int(trigger, "id")?,
+                        flow: Rc::clone(flow),
+                        is_test: trigger["mode"] == "test",
+                    });
             }
         }
         let mut endpoints = HashMap::new();
         for endpoint in list(json, "endpoints") {
-            let value = Endpoint { id: int(endpoint, "id")?, is_ordered: endpoint["ordered"] == true };
+            let value = Endpoint {
+                id: int(endpoint, "id")?,
+                is_ordered: endpoint["ordered"] == true,
+            };
             endpoints.insert(text(endpoint, "name")?, value);
         }
         let mut watched = HashMap::new();
@@ -253,9 +257,14 @@ fn small(json: &Value, key: &str) -> Result<i32, Error> {
 }
 
 fn text(json: &Value, key: &str) -> Result<String, Error> {
-    json[key].as_str().map(str::to_owned).ok_or_else(|| broken(key))
+    json[key]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| broken(key))
 }
 
 fn oid(json: &Value, key: &str) -> Result<pg_sys::Oid, Error> {
-    u32::try_from(int(json, key)?).map(pg_sys::Oid::from).map_err(|_| broken(key))
+    u32::try_from(int(json, key)?)
+        .map(pg_sys::Oid::from)
+        .map_err(|_| broken(key))
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -22,16 +22,14 @@ const REVOKED: &str = "user-revoked";
 /// Turns what a statement did to a watched table into events.
 ///
 /// Definer, because whoever writes to the table need not have any right on actionflow.
-#[pg_extern(
-    sql = "create function actionflow._customers_changed() returns trigger
+#[pg_extern(sql = "create function actionflow._customers_changed() returns trigger
 language c volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
-as 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
-)]
+as 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
 pub(crate) fn _customers_changed(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
-    // SAFETY: pgrx passes the call info of this very call, and the value is gone before the function returns.
-    let call = unsafe { TriggerCall::new(fcinfo) };
-    let call = call.ok_or_else(|| Error::Internal("called in another way than by a statement's trigger".to_owned()))?;
+    let call = TriggerCall::new(fcinfo).ok_or_else(|| {
+        Error::Internal("called in another way than by a statement's trigger".to_owned())
+    })?;
     customers_changed(&call)?;
     Ok(0)
 }
@@ -49,7 +47,11 @@ fn customers_changed(call: &TriggerCall) -> Result<(), Error> {
     let Some(watched) = catalog.watched(call.relation()) else {
         return Ok(());
     };
-    let mut changes = Changes { engine: Engine::new()?, catalog: Rc::clone(&catalog), watched: Rc::clone(watched) };
+    let mut changes = Changes {
+        engine: Engine::new()?,
+        catalog: Rc::clone(&catalog),
+        watched: Rc::clone(watched),
+    };
     match call.operation() {
         Operation::Insert => changes.inserted(call)?,
         Operation::Update => changes.updated(call)?,
@@ -76,7 +78,13 @@ struct Differences {
 }
 
 impl Changes {
-    fn emit(&mut self, name: &str, user_id: String, properties: Map<String, Value>, profile: Option<Value>) -> Result<(), Error> {
+    fn emit(
+        &mut self,
+        name: &str,
+        user_id: String,
+        properties: Map<String, Value>,
+        profile: Option<Value>,
+    ) -> Result<(), Error> {
         let id = self.engine.next_event_id();
         let occurred_at = self.engine.stamp.now;
         self.engine.emit(Event {
@@ -96,13 +104,20 @@ impl Changes {
         columns
             .iter()
             .find(|column| column.name == self.watched.id_column)
-            .ok_or_else(|| Error::Internal(format!("column \"{}\" of a watched table is missing", self.watched.id_column)))
+            .ok_or_else(|| {
+                Error::Internal(format!(
+                    "column \"{}\" of a watched table is missing",
+                    self.watched.id_column
+                ))
+            })
     }
 
     fn inserted(&mut self, call: &TriggerCall) -> Result<(), Error> {
         let columns = call.columns();
         let id = self.id_column(&columns)?;
-        let Some(mut rows) = call.new_rows() else { return Ok(()) };
+        let Some(mut rows) = call.new_rows() else {
+            return Ok(());
+        };
         while rows.next() {
             // A row without an id is nobody's.
             if let Some(user_id) = rows.text(id) {
@@ -116,7 +131,9 @@ impl Changes {
     fn updated(&mut self, call: &TriggerCall) -> Result<(), Error> {
         let columns = call.columns();
         let id = self.id_column(&columns)?;
-        let (Some(old), Some(new)) = (call.old_rows(), call.new_rows()) else { return Ok(()) };
+        let (Some(old), Some(new)) = (call.old_rows(), call.new_rows()) else {
+            return Ok(());
+        };
         let differences = compare(old, new, &columns, id);
         if self.catalog.wants(DELETED) && !differences.deleted.is_empty() {
             self.deleted(call, Some(differences.deleted))?;
@@ -145,11 +162,19 @@ impl Changes {
     }
 
     fn truncated(&mut self, call: &TriggerCall) -> Result<(), Error> {
-        let table = Spi::get_one_with_args::<String>("select $1::oid::regclass::text", &[call.relation().into()])?;
+        let table = Spi::get_one_with_args::<String>(
+            "select $1::oid::regclass::text",
+            &[call.relation().into()],
+        )?;
         self.deleted_in(call, &format!("only {}", table.unwrap_or_default()), None)
     }
 
-    fn deleted_in(&mut self, call: &TriggerCall, source: &str, only: Option<Vec<String>>) -> Result<(), Error> {
+    fn deleted_in(
+        &mut self,
+        call: &TriggerCall,
+        source: &str,
+        only: Option<Vec<String>>,
+    ) -> Result<(), Error> {
         let (id, profile) = (&self.watched.id_sql, &self.watched.profile_sql);
         let query = format!(
             "select d.id, d.profile from (select {id} as id, {profile} as profile from {source} as t) as d
@@ -174,10 +199,14 @@ impl Changes {
 
     /// Emits `user-revoked` for customers for whom the table's condition has turned true.
     fn revoked(&mut self, call: &TriggerCall) -> Result<(), Error> {
-        let Some(condition) = &self.watched.revoked_when else { return Ok(()) };
+        let Some(condition) = &self.watched.revoked_when else {
+            return Ok(());
+        };
         let id = &self.watched.id_sql;
         let side = |table: &str| {
-            format!("select {id} as id, (select ({condition}) is true from (select t.*) as row_of_customer) as is_revoked from {table} as t")
+            format!(
+                "select {id} as id, (select ({condition}) is true from (select t.*) as row_of_customer) as is_revoked from {table} as t"
+            )
         };
         let query = format!(
             "select n.id from ({}) as n join ({}) as o on o.id = n.id where n.is_revoked and not o.is_revoked order by n.id",
@@ -239,7 +268,9 @@ fn compare_by_id(old: &mut Rows, new: &mut Rows, columns: &[Column], id: &Column
     let mut seen = HashSet::new();
     new.rewind();
     while new.next() {
-        let Some(user_id) = new.text(id) else { continue };
+        let Some(user_id) = new.text(id) else {
+            continue;
+        };
         if let Some(row) = before.get(&user_id) {
             old.load(row);
             differences.note_update(user_id.clone(), old, new, columns);
@@ -248,14 +279,19 @@ fn compare_by_id(old: &mut Rows, new: &mut Rows, columns: &[Column], id: &Column
         }
         seen.insert(user_id);
     }
-    differences.deleted.extend(before.into_keys().filter(|user_id| !seen.contains(user_id)));
+    differences
+        .deleted
+        .extend(before.into_keys().filter(|user_id| !seen.contains(user_id)));
     differences
 }
 
 impl Differences {
     fn note_update(&mut self, user_id: String, old: &Rows, new: &Rows, columns: &[Column]) {
-        let changed: Vec<String> =
-            columns.iter().filter(|column| !old.has_same(new, column)).map(|column| column.name.clone()).collect();
+        let changed: Vec<String> = columns
+            .iter()
+            .filter(|column| !old.has_same(new, column))
+            .map(|column| column.name.clone())
+            .collect();
         if !changed.is_empty() {
             self.updated.push((user_id, changed));
         }

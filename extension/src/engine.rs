@@ -6,15 +6,14 @@
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
-use actionflow_core::flow::Definition;
-use actionflow_core::message::{self, Head};
 use actionflow_core::retention::ring_partition;
 use pgrx::datum::TimestampWithTimeZone;
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{self, Catalog, Endpoint, EventTrigger, Flow};
+use crate::catalog::{self, Catalog, Endpoint, EventTrigger};
 use crate::error::Error;
 use crate::pg::{clock, sequence, transaction};
+use crate::run::{Context, Run};
 use crate::runs;
 use crate::store::{Batch, DeliveryRow, EventRow, Progress, RunRow, Stamp};
 
@@ -65,36 +64,6 @@ pub(crate) struct Event {
     pub(crate) profile: Option<Value>,
 }
 
-/// One customer going through one version of a flow.
-pub(crate) struct Run {
-    pub(crate) id: i64,
-    pub(crate) flow_id: i64,
-    pub(crate) flow_name: String,
-    pub(crate) version: Option<i32>,
-    pub(crate) definition: Rc<Definition>,
-    pub(crate) mode: Mode,
-    pub(crate) user_id: String,
-    pub(crate) flow_invocation_id: String,
-    pub(crate) trigger_id: Option<i64>,
-    pub(crate) event_id: Option<i64>,
-    pub(crate) depth: i32,
-    pub(crate) variables: Map<String, Value>,
-    pub(crate) context: Context,
-}
-
-/// What messages say beside the variables, fixed when the run starts.
-#[derive(Clone)]
-pub(crate) struct Context {
-    /// `type` of the messages.
-    pub(crate) kind: String,
-    pub(crate) timestamp: String,
-    /// `{"id", "name", "properties"}`, or null when no event started the run.
-    pub(crate) event: Value,
-    pub(crate) notification_detail: Value,
-    pub(crate) metadata: Value,
-    pub(crate) profile: Option<Value>,
-}
-
 /// How a run goes on after its actions have been looked at.
 enum Step {
     Waits { next_action: usize },
@@ -120,7 +89,12 @@ impl Engine {
             event_ring: ring_partition(catalog.retention.events, seconds),
             run_ring: ring_partition(catalog.retention.runs, seconds),
         };
-        Ok(Self { catalog, stamp, batch: Batch::default(), pending: VecDeque::new() })
+        Ok(Self {
+            catalog,
+            stamp,
+            batch: Batch::default(),
+            pending: VecDeque::new(),
+        })
     }
 
     pub(crate) fn next_event_id(&self) -> i64 {
@@ -186,14 +160,24 @@ impl Engine {
         let ids: HashSet<&str> = events
             .iter()
             .filter(|event| {
-                event.mode == Mode::Test || self.catalog.listeners(&event.name).iter().any(|trigger| trigger.is_test)
+                event.mode == Mode::Test
+                    || self
+                        .catalog
+                        .listeners(&event.name)
+                        .iter()
+                        .any(|trigger| trigger.is_test)
             })
             .map(|event| event.user_id.as_str())
             .collect();
         runs::test_users(ids.into_iter().collect())
     }
 
-    fn fire(&mut self, trigger: &EventTrigger, event: &Event, test_users: &HashSet<String>) -> Result<(), Error> {
+    fn fire(
+        &mut self,
+        trigger: &EventTrigger,
+        event: &Event,
+        test_users: &HashSet<String>,
+    ) -> Result<(), Error> {
         let flow = &trigger.flow;
         // Events of a flow never start that same flow again.
         if event.origin.is_some_and(|(origin, _)| origin == flow.id) {
@@ -226,10 +210,15 @@ impl Engine {
         if run.depth > self.catalog.max_flow_depth {
             // Recorded, so that somebody sees why; no event, or the chain would go on.
             let limit = self.catalog.max_flow_depth;
-            self.write_run(&run, Progress::Finished {
-                state: "failed",
-                error: Some(format!("a chain of flows ends after {limit} runs (setting max_flow_depth)")),
-            });
+            self.write_run(
+                &run,
+                Progress::Finished {
+                    state: "failed",
+                    error: Some(format!(
+                        "a chain of flows ends after {limit} runs (setting max_flow_depth)"
+                    )),
+                },
+            );
             return Ok(());
         }
         self.start(run)
@@ -247,11 +236,16 @@ impl Engine {
                     Step::Ends | Step::Fails(_) => 0,
                 };
                 match self.outcome(&run, step)? {
-                    Some((state, error)) => self.write_run(&run, Progress::Finished { state, error }),
-                    None => self.write_run(&run, Progress::Waiting {
-                        next_action: i32::try_from(next_action).unwrap_or(i32::MAX),
-                        context: run.context.to_json().to_string(),
-                    }),
+                    Some((state, error)) => {
+                        self.write_run(&run, Progress::Finished { state, error })
+                    }
+                    None => self.write_run(
+                        &run,
+                        Progress::Waiting {
+                            next_action: i32::try_from(next_action).unwrap_or(i32::MAX),
+                            context: run.context.to_json().to_string(),
+                        },
+                    ),
                 }
                 Ok(())
             }
@@ -265,7 +259,11 @@ impl Engine {
     }
 
     /// Goes on with a run that waited, from the given action.
-    pub(crate) fn advance(&mut self, run: &Run, next_action: usize) -> Result<runs::Advance, Error> {
+    pub(crate) fn advance(
+        &mut self,
+        run: &Run,
+        next_action: usize,
+    ) -> Result<runs::Advance, Error> {
         let step = self.perform(run, next_action);
         if let Step::Waits { next_action } = step {
             return Ok(runs::Advance::Waits { next_action });
@@ -280,7 +278,11 @@ impl Engine {
         self.outcome(run, Step::Fails(error.to_owned())).map(|_| ())
     }
 
-    fn outcome(&mut self, run: &Run, step: Step) -> Result<Option<(&'static str, Option<String>)>, Error> {
+    fn outcome(
+        &mut self,
+        run: &Run,
+        step: Step,
+    ) -> Result<Option<(&'static str, Option<String>)>, Error> {
         match step {
             Step::Waits { .. } => Ok(None),
             Step::Ends => {
@@ -304,7 +306,12 @@ impl Engine {
                 .collect();
             let endpoints = match found {
                 Ok(endpoints) => endpoints,
-                Err(name) => return Step::Fails(format!("endpoint \"{name}\" of action \"{}\" does not exist", action.name)),
+                Err(name) => {
+                    return Step::Fails(format!(
+                        "endpoint \"{name}\" of action \"{}\" does not exist",
+                        action.name
+                    ));
+                }
             };
             let (head, tail) = run.message(&action.name);
             for endpoint in endpoints {
@@ -314,7 +321,7 @@ impl Engine {
                     flow_id: run.flow_id,
                     endpoint_id: endpoint.id,
                     is_awaited: action.waits,
-                    with_profile: run.context.profile.is_none(),
+                    profile_part: run.context.profile_part(),
                     mode: run.mode.as_str(),
                     action: action.name.clone(),
                     user_id: run.user_id.clone(),
@@ -325,7 +332,9 @@ impl Engine {
                 });
             }
             if action.waits {
-                return Step::Waits { next_action: index + 1 };
+                return Step::Waits {
+                    next_action: index + 1,
+                };
             }
         }
         Step::Ends
@@ -340,7 +349,10 @@ impl Engine {
         properties.insert("flow".to_owned(), json!(run.flow_name));
         properties.insert("version".to_owned(), json!(run.version));
         properties.insert("run_id".to_owned(), json!(run.id.to_string()));
-        properties.insert("flow_invocation_id".to_owned(), json!(run.flow_invocation_id));
+        properties.insert(
+            "flow_invocation_id".to_owned(),
+            json!(run.flow_invocation_id),
+        );
         if let Some(error) = error {
             properties.insert("error".to_owned(), json!(error));
         }
@@ -372,86 +384,5 @@ impl Engine {
             variables: Value::Object(run.variables.clone()).to_string(),
             progress,
         });
-    }
-}
-
-impl Run {
-    /// A run that a call starts, at depth one.
-    pub(crate) fn of_call(id: i64, flow: &Flow, mode: Mode, user_id: String, invocation_id: String) -> Result<Self, Error> {
-        let (version, definition) = match (mode, &flow.published) {
-            (Mode::Test, _) => (None, &flow.draft),
-            (Mode::Live, Some((version, definition))) => (Some(*version), definition),
-            (Mode::Live, None) => return Err(Error::UnpublishedFlow(flow.name.clone())),
-        };
-        Ok(Self {
-            id,
-            flow_id: flow.id,
-            flow_name: flow.name.clone(),
-            version,
-            definition: Rc::clone(definition),
-            mode,
-            user_id,
-            flow_invocation_id: invocation_id,
-            trigger_id: None,
-            event_id: None,
-            depth: 1,
-            variables: Map::new(),
-            context: Context {
-                kind: STARTED.to_owned(),
-                timestamp: runs::iso(runs::now()?),
-                event: Value::Null,
-                notification_detail: json!({}),
-                metadata: json!({}),
-                profile: None,
-            },
-        })
-    }
-
-    fn message(&self, action: &str) -> (String, String) {
-        let head = Head {
-            kind: &self.context.kind,
-            timestamp: &self.context.timestamp,
-            mode: self.mode.as_str(),
-            flow: &self.flow_name,
-            version: self.version,
-            run_id: self.id,
-            flow_invocation_id: &self.flow_invocation_id,
-            action,
-        };
-        let context = &self.context;
-        let tail = message::tail(&self.variables, &context.event, &context.notification_detail, &context.metadata);
-        (head.render(), tail)
-    }
-}
-
-impl Context {
-    fn of_event(event: &Event) -> Self {
-        Self {
-            kind: event.name.clone(),
-            timestamp: runs::iso(event.occurred_at),
-            event: json!({"id": event.id.to_string(), "name": event.name, "properties": event.properties}),
-            notification_detail: json!({}),
-            metadata: json!({}),
-            profile: event.profile.clone(),
-        }
-    }
-
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "kind": self.kind, "timestamp": self.timestamp, "event": self.event,
-            "notification_detail": self.notification_detail, "metadata": self.metadata, "profile": self.profile
-        })
-    }
-
-    pub(crate) fn from_json(mut json: Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Self {
-            kind: text(&json["kind"]),
-            timestamp: text(&json["timestamp"]),
-            event: json["event"].take(),
-            notification_detail: json["notification_detail"].take(),
-            metadata: json["metadata"].take(),
-            profile: Some(json["profile"].take()).filter(|profile| !profile.is_null()),
-        }
     }
 }

@@ -22,7 +22,10 @@ pub(crate) enum Error {
     #[error("required variable \"{variable}\" is missing")]
     MissingVariable { flow: String, variable: String },
     #[error("{what} is larger than {limit_mib} MiB")]
-    TooLarge { what: &'static str, limit_mib: usize },
+    TooLarge {
+        what: &'static str,
+        limit_mib: usize,
+    },
     #[error("{0} must not be null")]
     Null(&'static str),
     #[error("the properties of an event must be a JSON object")]
@@ -41,13 +44,16 @@ impl Error {
             Self::Input(error) => match error.kind {
                 Kind::TooLarge { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 Kind::Unsupported(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-                Kind::UnknownKey { .. } | Kind::MissingKey(_) | Kind::WrongType { .. } | Kind::Unusable { .. } => {
-                    Code::ERRCODE_INVALID_PARAMETER_VALUE
-                }
+                Kind::UnknownKey { .. }
+                | Kind::MissingKey(_)
+                | Kind::WrongType { .. }
+                | Kind::Unusable { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             },
             Self::Spi(_) | Self::Internal(_) => Code::ERRCODE_INTERNAL_ERROR,
             Self::NoSuchFlow(_) => Code::ERRCODE_UNDEFINED_OBJECT,
-            Self::ArchivedFlow(_) | Self::UnpublishedFlow(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::ArchivedFlow(_) | Self::UnpublishedFlow(_) => {
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Self::TooLarge { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Null(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::UnknownMode(_)
@@ -61,7 +67,9 @@ impl Error {
     fn detail(&self) -> Option<String> {
         match self {
             Self::Input(error) => Some(format!("At path {}.", error.path)),
-            Self::MissingVariable { flow, .. } => Some(format!("Flow \"{flow}\" declares it as required.")),
+            Self::MissingVariable { flow, .. } => {
+                Some(format!("Flow \"{flow}\" declares it as required."))
+            }
             _ => None,
         }
     }
@@ -69,19 +77,30 @@ impl Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Input(error) => match &error.kind {
-                Kind::UnknownKey { allowed, .. } => return Some(format!("Use only: {}.", allowed.join(", "))),
+                Kind::UnknownKey { allowed, .. } => {
+                    return Some(format!("Use only: {}.", allowed.join(", ")));
+                }
                 Kind::Unusable { hint, .. } => hint,
-                Kind::MissingKey(_) | Kind::WrongType { .. } | Kind::TooLarge { .. } | Kind::Unsupported(_) => return None,
+                Kind::MissingKey(key) => return Some(format!("Add the key \"{key}\".")),
+                Kind::WrongType { expected, .. } => return Some(format!("Give {expected}.")),
+                Kind::TooLarge { .. } => "Split it into several smaller ones.",
+                Kind::Unsupported(_) => "Leave it out.",
             },
             Self::NoSuchFlow(_) => "Create it with actionflow.create_flow.",
             Self::ArchivedFlow(_) => "Create a new flow; an archived one keeps its history only.",
-            Self::UnpublishedFlow(_) => "Publish it with actionflow.publish_flow, or start it in mode 'test'.",
+            Self::UnpublishedFlow(_) => {
+                "Publish it with actionflow.publish_flow, or start it in mode 'test'."
+            }
             Self::UnknownMode(_) => "Use one of: live, test.",
             Self::MissingVariable { .. } => "Give it under \"variables\" of the payload.",
             Self::TooLarge { .. } => "Send a reference to large data instead of the data.",
             Self::PropertiesNotObject => "Give an object such as '{\"amount\": 10}'.",
-            Self::NoVerificationUrl(_) => "Give the link that the person has to follow, as an absolute http or https URL.",
-            Self::EventName(_) => "Use 1 to 100 printable characters without \"/\" and without blanks at either end.",
+            Self::NoVerificationUrl(_) => {
+                "Give the link that the person has to follow, as an absolute http or https URL."
+            }
+            Self::EventName(_) => {
+                "Use 1 to 100 printable characters without \"/\" and without blanks at either end."
+            }
             Self::Spi(_) | Self::Null(_) | Self::Internal(_) => return None,
         };
         Some(hint.to_owned())

@@ -1,9 +1,9 @@
 //! `emit_event`: facts about customers that come from outside.
 
 use actionflow_core::payload;
+use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
@@ -12,7 +12,17 @@ use crate::error::Error;
 use crate::validation::check_size;
 
 /// Events that make somebody's own system send an e-mail with a link.
-const TRANSACTIONAL_EMAIL: &[&str] = &["pre-registration", "registration", "forgot-password", "resend-verification"];
+const TRANSACTIONAL_EMAIL: &[&str] = &[
+    "pre-registration",
+    "registration",
+    "forgot-password",
+    "resend-verification",
+];
+
+/// Whether messages about this event carry no more of the customer than id and e-mail.
+pub(crate) fn is_transactional_email(event: &str) -> bool {
+    TRANSACTIONAL_EMAIL.contains(&event)
+}
 
 /// Records an event about a customer and starts the flows that it triggers.
 ///
@@ -34,7 +44,9 @@ pub(crate) fn emit_event(
     let mode = Mode::parse(mode.unwrap_or("live"))?;
     let properties = properties.map_or_else(|| json!({}), |properties| properties.0);
     let id = emit(name, user_id, properties, mode, occurred_at)?;
-    Ok(JsonB(json!({"event_id": id.to_string(), "action": "allow", "custom_claims": {}, "results": {}})))
+    Ok(JsonB(
+        json!({"event_id": id.to_string(), "action": "allow", "custom_claims": {}, "results": {}}),
+    ))
 }
 
 fn emit(
@@ -50,7 +62,11 @@ fn emit(
     let Value::Object(properties) = properties else {
         return Err(Error::PropertiesNotObject);
     };
-    if TRANSACTIONAL_EMAIL.contains(&name) && !properties.get("verification_url").is_some_and(is_web_address) {
+    if is_transactional_email(name)
+        && !properties
+            .get("verification_url")
+            .is_some_and(is_web_address)
+    {
         return Err(Error::NoVerificationUrl(name.to_owned()));
     }
     let mut engine = Engine::new()?;
@@ -77,9 +93,15 @@ fn check_name(name: &str) -> Result<(), Error> {
         && name.chars().count() <= 100
         && name.trim() == name
         && !name.chars().any(|c| c.is_control() || c == '/');
-    if is_usable { Ok(()) } else { Err(Error::EventName(name.chars().take(100).collect())) }
+    if is_usable {
+        Ok(())
+    } else {
+        Err(Error::EventName(name.chars().take(100).collect()))
+    }
 }
 
 fn is_web_address(value: &Value) -> bool {
-    value.as_str().is_some_and(|url| url.starts_with("https://") || url.starts_with("http://"))
+    value
+        .as_str()
+        .is_some_and(|url| url.starts_with("https://") || url.starts_with("http://"))
 }

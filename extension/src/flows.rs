@@ -4,14 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use actionflow_core::payload::TriggerPayload;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
 
 use crate::catalog::Flow;
-use crate::engine::{Engine, Mode, Run};
+use crate::engine::{Engine, Mode};
 use crate::error::Error;
+use crate::run::Run;
 use crate::runs;
 use crate::validation::check_size;
 
@@ -36,7 +37,10 @@ type Key = (String, String);
 /// required variable missing, and then nothing is started; 54000 payload over 1 MiB.
 #[pg_extern(volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
-#[expect(clippy::type_complexity, reason = "pgrx reads the column names from this type")]
+#[expect(
+    clippy::type_complexity,
+    reason = "pgrx reads the column names from this type"
+)]
 pub(crate) fn start_flow(
     flow: Option<&str>,
     payload: Option<JsonB>,
@@ -44,7 +48,12 @@ pub(crate) fn start_flow(
 ) -> Result<
     TableIterator<
         'static,
-        (name!(user_id, String), name!(run_id, Option<i64>), name!(status, String), name!(reason, Option<String>)),
+        (
+            name!(user_id, String),
+            name!(run_id, Option<i64>),
+            name!(status, String),
+            name!(reason, Option<String>),
+        ),
     >,
     ErrorReport,
 > {
@@ -53,7 +62,12 @@ pub(crate) fn start_flow(
     let mode = Mode::parse(mode.ok_or(Error::Null("mode"))?)?;
     let answers = start(flow, &payload.0, mode)?;
     Ok(TableIterator::new(answers.into_iter().map(|answer| {
-        (answer.user_id, answer.run_id, answer.status.to_owned(), answer.reason.map(str::to_owned))
+        (
+            answer.user_id,
+            answer.run_id,
+            answer.status.to_owned(),
+            answer.reason.map(str::to_owned),
+        )
     })))
 }
 
@@ -67,7 +81,10 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
     let test_users = match mode {
         Mode::Live => HashSet::new(),
         Mode::Test => {
-            let ids = payloads.iter().flat_map(|payload| &payload.target_user_ids).map(String::as_str);
+            let ids = payloads
+                .iter()
+                .flat_map(|payload| &payload.target_user_ids)
+                .map(String::as_str);
             runs::test_users(ids.collect())?
         }
     };
@@ -94,7 +111,8 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
                     None => return Err(Error::Internal("a start key is missing".to_owned())),
                 },
             };
-            let mut run = Run::of_call(run_id, &flow, mode, user_id.clone(), invocation_id.clone())?;
+            let mut run =
+                Run::of_call(run_id, &flow, mode, user_id.clone(), invocation_id.clone())?;
             run.variables = payload.variables.clone();
             run.context.notification_detail = Value::Object(payload.notification_detail.clone());
             run.context.metadata = Value::Object(payload.metadata.clone());
@@ -108,11 +126,21 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
 
 impl Answer {
     fn of_run(user_id: &str, run_id: i64, status: &'static str) -> Self {
-        Self { user_id: user_id.to_owned(), run_id: Some(run_id), status, reason: None }
+        Self {
+            user_id: user_id.to_owned(),
+            run_id: Some(run_id),
+            status,
+            reason: None,
+        }
     }
 
     fn ignored(user_id: &str, reason: &'static str) -> Self {
-        Self { user_id: user_id.to_owned(), run_id: None, status: "ignored", reason: Some(reason) }
+        Self {
+            user_id: user_id.to_owned(),
+            run_id: None,
+            status: "ignored",
+            reason: Some(reason),
+        }
     }
 }
 
@@ -126,7 +154,10 @@ fn check_variables(flow: &Flow, mode: Mode, payloads: &[TriggerPayload]) -> Resu
     for payload in payloads {
         definition
             .run_variables(&payload.variables)
-            .map_err(|missing| Error::MissingVariable { flow: flow.name.clone(), variable: missing.0 })?;
+            .map_err(|missing| Error::MissingVariable {
+                flow: flow.name.clone(),
+                variable: missing.0,
+            })?;
     }
     Ok(())
 }
@@ -148,7 +179,12 @@ fn claim_keys(
     let mut keys: Vec<Key> = payloads
         .iter()
         .filter_map(|payload| payload.flow_invocation_id.as_ref().map(|id| (id, payload)))
-        .flat_map(|(id, payload)| payload.target_user_ids.iter().map(|user| (id.clone(), user.clone())))
+        .flat_map(|(id, payload)| {
+            payload
+                .target_user_ids
+                .iter()
+                .map(|user| (id.clone(), user.clone()))
+        })
         .filter(|(_, user)| mode == Mode::Live || test_users.contains(user))
         .collect();
     if keys.is_empty() {
@@ -184,13 +220,24 @@ fn claim_keys(
                  on k.flow_id = $1 and k.mode = $2
                  and k.flow_invocation_id = g.flow_invocation_id and k.user_id = g.user_id",
             None,
-            &[flow.id.into(), mode.as_str().into(), invocations.into(), users.into()],
+            &[
+                flow.id.into(),
+                mode.as_str().into(),
+                invocations.into(),
+                users.into(),
+            ],
         )?;
         let ours: HashSet<i64> = run_ids.into_iter().collect();
         let mut claims = HashMap::new();
         for row in table {
             if let (Some(id), Some(user), Some(run_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
-                claims.insert((id, user), Claim { run_id, is_new: ours.contains(&run_id) });
+                claims.insert(
+                    (id, user),
+                    Claim {
+                        run_id,
+                        is_new: ours.contains(&run_id),
+                    },
+                );
             }
         }
         Ok(claims)

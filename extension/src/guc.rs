@@ -21,5 +21,7 @@ pub(crate) fn init() {
 
 /// The time set by `actionflow.now`, as text.
 pub(crate) fn now() -> Option<String> {
-    NOW.get().and_then(|text| text.into_string().ok()).filter(|text| !text.is_empty())
+    NOW.get()
+        .and_then(|text| text.into_string().ok())
+        .filter(|text| !text.is_empty())
 }

@@ -16,6 +16,7 @@ mod events;
 mod flows;
 mod guc;
 mod pg;
+mod run;
 mod runs;
 mod sql;
 mod store;

@@ -5,25 +5,31 @@ use std::rc::Rc;
 
 use actionflow_core::flow::Definition;
 use actionflow_core::message;
+use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 use serde_json::Value;
 
-use crate::engine::{Context, Engine, Mode, Run};
+use crate::engine::{Engine, Mode};
 use crate::error::Error;
 use crate::guc;
 use crate::pg::clock;
+use crate::run::{Context, Run};
 
 /// Seconds from 1970 to 2000, where Postgres' own count begins.
 const POSTGRES_EPOCH_SECONDS: i64 = 946_684_800;
 
 /// How a run that waited has gone on.
 pub(crate) enum Advance {
-    Waits { next_action: usize },
-    Ended { state: &'static str, error: Option<String> },
+    Waits {
+        next_action: usize,
+    },
+    Ended {
+        state: &'static str,
+        error: Option<String>,
+    },
 }
 
 /// The transaction's time, or the one that `actionflow.now` sets.
@@ -31,7 +37,8 @@ pub(crate) fn now() -> Result<TimestampWithTimeZone, Error> {
     let Some(text) = guc::now() else {
         return Ok(clock::transaction_start());
     };
-    let moved = Spi::get_one_with_args::<TimestampWithTimeZone>("select $1::timestamptz", &[text.into()])?;
+    let moved =
+        Spi::get_one_with_args::<TimestampWithTimeZone>("select $1::timestamptz", &[text.into()])?;
     moved.ok_or_else(|| Error::Internal("the clock has no time".to_owned()))
 }
 
@@ -48,8 +55,11 @@ pub(crate) fn iso(moment: TimestampWithTimeZone) -> String {
 }
 
 pub(crate) fn generated_invocation_id() -> Result<String, Error> {
-    let bytes = clock::random_bytes().ok_or_else(|| Error::Internal("no random numbers".to_owned()))?;
-    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+    let bytes =
+        clock::random_bytes().ok_or_else(|| Error::Internal("no random numbers".to_owned()))?;
+    Ok(uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string())
 }
 
 /// Which of the given ids are test users.
@@ -90,14 +100,20 @@ fn advance_runs(mut run_ids: Vec<i64>) -> Result<(), Error> {
         let advance = if let Some(action) = has_dead {
             let error = format!("a delivery of action \"{action}\" is dead");
             engine.fail(&run, &error)?;
-            Advance::Ended { state: "failed", error: Some(error) }
+            Advance::Ended {
+                state: "failed",
+                error: Some(error),
+            }
         } else {
             engine.advance(&run, next_action)?
         };
         match advance {
             Advance::Waits { next_action } => Spi::run_with_args(
                 "update actionflow._run as r set next_action = $2 where r.id = $1",
-                &[run.id.into(), i32::try_from(next_action).unwrap_or(i32::MAX).into()],
+                &[
+                    run.id.into(),
+                    i32::try_from(next_action).unwrap_or(i32::MAX).into(),
+                ],
             )?,
             Advance::Ended { state, error } => Spi::run_with_args(
                 "select actionflow._finish_run($1, $2, $3)",
@@ -138,7 +154,9 @@ fn ready_runs(run_ids: Vec<i64>) -> Result<Vec<(Run, usize, Option<String>)>, Er
 
 fn read_run(row: &SpiHeapTupleData<'_>) -> Result<(Run, usize, Option<String>), Error> {
     let missing = || Error::Internal("a waiting run is incomplete".to_owned());
-    let json = |column: usize| -> Result<Value, Error> { Ok(row.get::<JsonB>(column)?.ok_or_else(missing)?.0) };
+    let json = |column: usize| -> Result<Value, Error> {
+        Ok(row.get::<JsonB>(column)?.ok_or_else(missing)?.0)
+    };
     let variables = match json(11)? {
         Value::Object(map) => map,
         _ => return Err(missing()),
@@ -159,5 +177,9 @@ fn read_run(row: &SpiHeapTupleData<'_>) -> Result<(Run, usize, Option<String>), 
         context: Context::from_json(json(13)?),
     };
     let next_action: i32 = row.get(14)?.ok_or_else(missing)?;
-    Ok((run, usize::try_from(next_action).unwrap_or_default(), row.get(15)?))
+    Ok((
+        run,
+        usize::try_from(next_action).unwrap_or_default(),
+        row.get(15)?,
+    ))
 }

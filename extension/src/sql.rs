@@ -14,7 +14,12 @@ extension_sql_file!(
 extension_sql_file!("../../sql/runs.sql", requires = ["history"]);
 extension_sql_file!(
     "../../sql/endpoints.sql",
-    requires = ["runs", validation::_endpoint_options, validation::_generate_secret, wakeup::_wake_worker]
+    requires = [
+        "runs",
+        validation::_endpoint_options,
+        validation::_generate_secret,
+        wakeup::_wake_worker
+    ]
 );
 extension_sql_file!("../../sql/deliveries.sql", requires = ["endpoints"]);
 extension_sql_file!(
@@ -26,10 +31,15 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
-    "../../sql/queue.sql",
-    requires = ["flows", validation::_random_bigint, runs::_advance_runs]
+    "../../sql/claims.sql",
+    requires = ["flows", validation::_random_bigint]
 );
-extension_sql_file!("../../sql/views.sql", requires = ["queue"]);
+extension_sql_file!(
+    "../../sql/completions.sql",
+    requires = ["claims", runs::_advance_runs]
+);
+extension_sql_file!("../../sql/maintenance.sql", requires = ["completions"]);
+extension_sql_file!("../../sql/views.sql", requires = ["maintenance"]);
 extension_sql_file!(
     "../../sql/invalidation.sql",
     requires = ["views", catalog::_invalidate]

@@ -44,8 +44,14 @@ pub(crate) struct RunRow {
 
 /// Where a run stands when it is written.
 pub(crate) enum Progress {
-    Finished { state: &'static str, error: Option<String> },
-    Waiting { next_action: i32, context: String },
+    Finished {
+        state: &'static str,
+        error: Option<String>,
+    },
+    Waiting {
+        next_action: i32,
+        context: String,
+    },
 }
 
 pub(crate) struct DeliveryRow {
@@ -54,7 +60,8 @@ pub(crate) struct DeliveryRow {
     pub(crate) flow_id: i64,
     pub(crate) endpoint_id: i64,
     pub(crate) is_awaited: bool,
-    pub(crate) with_profile: bool,
+    /// `all`, `email` or `none`: what of the profile is read when it is sent.
+    pub(crate) profile_part: &'static str,
     pub(crate) mode: &'static str,
     pub(crate) action: String,
     pub(crate) user_id: String,
@@ -97,9 +104,14 @@ impl Batch {
 
     /// Writes and empties the batch.
     pub(crate) fn flush(&mut self, stamp: Stamp) -> Result<(), Error> {
-        let Self { events, runs, deliveries } = std::mem::take(self);
-        let (finished, waiting): (Vec<_>, Vec<_>) =
-            runs.into_iter().partition(|run| matches!(run.progress, Progress::Finished { .. }));
+        let Self {
+            events,
+            runs,
+            deliveries,
+        } = std::mem::take(self);
+        let (finished, waiting): (Vec<_>, Vec<_>) = runs
+            .into_iter()
+            .partition(|run| matches!(run.progress, Progress::Finished { .. }));
         Spi::connect_mut(|client| {
             if !events.is_empty() {
                 write_events(client, &events, stamp)?;
@@ -172,23 +184,30 @@ impl Statement {
             }
             Self::Deliveries => {
                 "insert into actionflow._delivery
-                     (id, run_id, flow_id, endpoint_id, is_awaited, with_profile, mode, action, user_id, order_key, profile,
+                     (id, run_id, flow_id, endpoint_id, is_awaited, profile_part, mode, action, user_id, order_key, profile,
                       body_head, body_tail, created_at, next_attempt_at)
-                 select d.id, d.run_id, d.flow_id, d.endpoint_id, d.is_awaited, d.with_profile, d.mode, d.action, d.user_id,
+                 select d.id, d.run_id, d.flow_id, d.endpoint_id, d.is_awaited, d.profile_part, d.mode, d.action, d.user_id,
                      d.order_key, d.profile::jsonb, d.body_head, d.body_tail, $14, $15
-                 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[], $6::boolean[], $7::text[],
+                 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[], $6::text[], $7::text[],
                      $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
-                     as d (id, run_id, flow_id, endpoint_id, is_awaited, with_profile, mode, action, user_id, order_key,
+                     as d (id, run_id, flow_id, endpoint_id, is_awaited, profile_part, mode, action, user_id, order_key,
                          profile, body_head, body_tail)"
             }
         }
     }
 
-    fn execute(self, client: &mut SpiClient<'_>, arguments: &[DatumWithOid<'_>]) -> Result<(), Error> {
+    fn execute(
+        self,
+        client: &mut SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+    ) -> Result<(), Error> {
         PREPARED.with_borrow_mut(|prepared| {
             let slot = &mut prepared[self as usize];
             if slot.is_none() {
-                let types: Vec<_> = arguments.iter().map(|argument| pg_sys::PgOid::from(argument.oid())).collect();
+                let types: Vec<_> = arguments
+                    .iter()
+                    .map(|argument| pg_sys::PgOid::from(argument.oid()))
+                    .collect();
                 *slot = Some(client.prepare_mut(self.sql(), &types)?.keep());
             }
             if let Some(statement) = slot.as_ref() {
@@ -242,7 +261,11 @@ fn run_columns(rows: &[RunRow]) -> Vec<DatumWithOid<'_>> {
     ]
 }
 
-fn write_finished_runs(client: &mut SpiClient<'_>, rows: &[RunRow], stamp: Stamp) -> Result<(), Error> {
+fn write_finished_runs(
+    client: &mut SpiClient<'_>,
+    rows: &[RunRow],
+    stamp: Stamp,
+) -> Result<(), Error> {
     let mut arguments = run_columns(rows);
     arguments.push(column(rows, |row| match &row.progress {
         Progress::Finished { state, .. } => Some(*state),
@@ -256,7 +279,11 @@ fn write_finished_runs(client: &mut SpiClient<'_>, rows: &[RunRow], stamp: Stamp
     Statement::FinishedRuns.execute(client, &arguments)
 }
 
-fn write_waiting_runs(client: &mut SpiClient<'_>, rows: &[RunRow], stamp: Stamp) -> Result<(), Error> {
+fn write_waiting_runs(
+    client: &mut SpiClient<'_>,
+    rows: &[RunRow],
+    stamp: Stamp,
+) -> Result<(), Error> {
     let mut arguments = run_columns(rows);
     arguments.push(column(rows, |row| match &row.progress {
         Progress::Waiting { next_action, .. } => Some(*next_action),
@@ -270,7 +297,11 @@ fn write_waiting_runs(client: &mut SpiClient<'_>, rows: &[RunRow], stamp: Stamp)
     Statement::WaitingRuns.execute(client, &arguments)
 }
 
-fn write_deliveries(client: &mut SpiClient<'_>, rows: &[DeliveryRow], stamp: Stamp) -> Result<(), Error> {
+fn write_deliveries(
+    client: &mut SpiClient<'_>,
+    rows: &[DeliveryRow],
+    stamp: Stamp,
+) -> Result<(), Error> {
     Statement::Deliveries.execute(
         client,
         &[
@@ -279,7 +310,7 @@ fn write_deliveries(client: &mut SpiClient<'_>, rows: &[DeliveryRow], stamp: Sta
             column(rows, |row| row.flow_id),
             column(rows, |row| row.endpoint_id),
             column(rows, |row| row.is_awaited),
-            column(rows, |row| row.with_profile),
+            column(rows, |row| row.profile_part),
             column(rows, |row| row.mode),
             column(rows, |row| row.action.as_str()),
             column(rows, |row| row.user_id.as_str()),

@@ -4,8 +4,8 @@ use actionflow_core::endpoint;
 use actionflow_core::flow::Definition;
 use actionflow_core::retention;
 use actionflow_core::signature::Secret;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -29,7 +29,11 @@ pub(crate) fn check_size(what: &'static str, json: &Value) -> Result<(), Error> 
     }
     let mut counter = Counter(0);
     let is_measured = serde_json::to_writer(&mut counter, json).is_ok();
-    if is_measured && counter.0 <= MAX_JSON_BYTES { Ok(()) } else { Err(Error::TooLarge { what, limit_mib: 1 }) }
+    if is_measured && counter.0 <= MAX_JSON_BYTES {
+        Ok(())
+    } else {
+        Err(Error::TooLarge { what, limit_mib: 1 })
+    }
 }
 
 /// Endpoint names that a definition uses, with their paths; an error when the definition is malformed.
@@ -40,7 +44,11 @@ pub(crate) fn _definition_endpoints(
     let definition = definition.ok_or(Error::Null("definition"))?;
     check_size("the flow definition", &definition.0)?;
     let definition = Definition::parse(&definition.0).map_err(Error::from)?;
-    let endpoints: Vec<_> = definition.actions.into_iter().flat_map(|action| action.endpoints).collect();
+    let endpoints: Vec<_> = definition
+        .actions
+        .into_iter()
+        .flat_map(|action| action.endpoints)
+        .collect();
     Ok(TableIterator::new(endpoints))
 }
 

@@ -148,16 +148,7 @@ impl<'a> Database<'a> {
         ));
         std::fs::write(&file, dump).expect("the dump can be written");
         run(Command::new(pg_program("psql"))
-            .args([
-                "-X",
-                "-q",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "--single-transaction",
-                "-o",
-                "/dev/null",
-                "-f",
-            ])
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f"])
             .arg(&file)
             .arg("--dbname")
             .arg(target.url())

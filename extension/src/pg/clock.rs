@@ -18,7 +18,8 @@ pub(crate) fn wall_clock() -> TimestampWithTimeZone {
 }
 
 fn from_micros(micros: pg_sys::TimestampTz) -> TimestampWithTimeZone {
-    TimestampWithTimeZone::try_from(micros).unwrap_or_else(|_| TimestampWithTimeZone::positive_infinity())
+    TimestampWithTimeZone::try_from(micros)
+        .unwrap_or_else(|_| TimestampWithTimeZone::positive_infinity())
 }
 
 /// Random bytes from the server's cryptographically strong source; `None` when it has failed.

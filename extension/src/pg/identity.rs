@@ -10,7 +10,8 @@ pub(crate) fn run_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     // SAFETY: both write to the two places given, which live until the end of this function.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        let restricted = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
+        let restricted =
+            (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
         pg_sys::SetUserIdAndSecContext(role, context | restricted);
     }
     let result = work();

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys::{self, ffi::pg_guard_ffi_boundary};
 use pgrx::pg_guard;
+use pgrx::pg_sys::{self, ffi::pg_guard_ffi_boundary};
 
 use super::shared;
 
@@ -59,7 +59,12 @@ pub(crate) fn pause(milliseconds: i64) {
     let events = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
     // SAFETY: MyLatch is this backend's own and valid while it runs.
     unsafe {
-        pg_sys::WaitLatch(pg_sys::MyLatch, events, milliseconds as _, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events,
+            milliseconds as _,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     pgrx::check_for_interrupts!();
@@ -70,6 +75,8 @@ fn register() {
     if IS_REGISTERED.replace(true) {
         return;
     }
+    // Looked up now, because the callbacks below come when the catalog cannot be read any more.
+    shared::wakeup();
     // SAFETY: functions of this library, which stays loaded for the backend's life.
     unsafe {
         pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut());
@@ -78,8 +85,13 @@ fn register() {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PREPARE};
+unsafe extern "C-unwind" fn transaction_event(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::{
+        XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PREPARE,
+    };
     match (event, PROGRESS.get()) {
         (_, Progress::Idle) => {}
         (XACT_EVENT_PRE_COMMIT, Progress::HasQueued) => before_commit(),
@@ -107,7 +119,9 @@ fn before_commit() {
     if must_notify {
         // SAFETY: commands/async.h, the same in 15 to 18; both strings are static. Inside a transaction that is still
         // in progress, which is what Async_Notify asks for.
-        unsafe { pg_guard_ffi_boundary(|| Async_Notify(c"actionflow_delivery".as_ptr(), c"".as_ptr())) };
+        unsafe {
+            pg_guard_ffi_boundary(|| Async_Notify(c"actionflow_delivery".as_ptr(), c"".as_ptr()))
+        };
     }
 }
 

@@ -29,12 +29,11 @@ pub(crate) struct Column {
 }
 
 impl TriggerCall {
-    /// `None` when the function was called in another way than by a statement-level trigger.
+    /// The call that a trigger function is in; `None` when it was called in another way than by a statement's trigger.
     ///
-    /// # Safety
-    /// `fcinfo` must be that of the running call, and the value must not outlive it.
-    pub(crate) unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Option<Self> {
-        // SAFETY: the caller guarantees that fcinfo is valid; its context is a node or null.
+    /// `fcinfo` must be what pgrx has passed to that function, and the value must be gone when it returns.
+    pub(crate) fn new(fcinfo: pg_sys::FunctionCallInfo) -> Option<Self> {
+        // SAFETY: only pgrx makes such pointers, to the running call; its context is a node or null.
         let data = unsafe { (*fcinfo).context };
         // SAFETY: every node begins with its tag.
         if data.is_null() || unsafe { (*data).type_ } != pg_sys::NodeTag::T_TriggerData {
@@ -71,7 +70,12 @@ impl TriggerCall {
     /// Whether the table is partitioned: a statement on it fires the triggers of the table that it names.
     pub(crate) fn is_partitioned(&self) -> bool {
         // SAFETY: as in `owner`.
-        unsafe { (*(*(*self.data).tg_relation).rd_rel).relkind.cast_unsigned() == pg_sys::RELKIND_PARTITIONED_TABLE }
+        unsafe {
+            (*(*(*self.data).tg_relation).rd_rel)
+                .relkind
+                .cast_unsigned()
+                == pg_sys::RELKIND_PARTITIONED_TABLE
+        }
     }
 
     /// Makes the transition tables visible to the SPI connection that is open now.
@@ -88,13 +92,16 @@ impl TriggerCall {
         (0..count)
             .filter_map(|index| {
                 // SAFETY: index is below natts.
-                let attribute = unsafe { &*pg_sys::TupleDescAttr(descriptor, index as i32) };
+                let attribute = unsafe { &*attribute_of(descriptor, index) };
                 if attribute.attisdropped {
                     return None;
                 }
                 // SAFETY: a name is terminated by a zero byte.
                 let name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) };
-                Some(Column { index, name: name.to_string_lossy().into_owned() })
+                Some(Column {
+                    index,
+                    name: name.to_string_lossy().into_owned(),
+                })
             })
             .collect()
     }
@@ -139,7 +146,11 @@ impl Rows {
             pg_sys::tuplestore_rescan(store);
             pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsMinimalTuple)
         };
-        Self { store, slot, descriptor }
+        Self {
+            store,
+            slot,
+            descriptor,
+        }
     }
 
     pub(crate) fn close(self) {
@@ -170,7 +181,11 @@ impl Rows {
         let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
         // SAFETY: the value is of the attribute's type, whose output function gives a C string in the current context.
         unsafe {
-            pg_sys::getTypeOutputInfo(self.attribute(column).atttypid, &mut output, &mut is_varlena);
+            pg_sys::getTypeOutputInfo(
+                self.attribute(column).atttypid,
+                &mut output,
+                &mut is_varlena,
+            );
             let text = pg_sys::OidOutputFunctionCall(output, value);
             let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
             pg_sys::pfree(text.cast());
@@ -210,7 +225,7 @@ impl Rows {
 
     fn attribute(&self, column: &Column) -> &pg_sys::FormData_pg_attribute {
         // SAFETY: a Column is made by `columns` from the same descriptor.
-        unsafe { &*pg_sys::TupleDescAttr(self.descriptor, column.index as i32) }
+        unsafe { &*attribute_of(self.descriptor, column.index) }
     }
 
     fn value(&self, column: &Column) -> Option<pg_sys::Datum> {
@@ -220,4 +235,20 @@ impl Rows {
             (!is_null).then(|| *(*self.slot).tts_values.add(column.index))
         }
     }
+}
+
+/// A column's description, which PostgreSQL 18 keeps in another place than earlier ones.
+///
+/// # Safety
+/// The descriptor must be valid and have more than `index` columns.
+unsafe fn attribute_of(
+    descriptor: pg_sys::TupleDesc,
+    index: usize,
+) -> *const pg_sys::FormData_pg_attribute {
+    // SAFETY: the caller's promise.
+    #[cfg(feature = "pg18")]
+    return unsafe { pg_sys::TupleDescAttr(descriptor, index as i32) };
+    // SAFETY: the caller's promise; the columns follow the descriptor's header.
+    #[cfg(not(feature = "pg18"))]
+    return unsafe { (*descriptor).attrs.as_ptr().add(index) };
 }

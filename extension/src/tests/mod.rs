@@ -1,1 +1,50 @@
-//! `#[pg_test]`s by area.
+//! `#[pg_test]`s by area: what needs a real Postgres and neither a commit nor a second session.
+
+mod catalog;
+mod customers;
+mod errors;
+mod queue;
+mod surface;
+
+use pgrx::prelude::*;
+
+/// One endpoint, one published flow that notifies it, and a watched table.
+pub(crate) fn scene() {
+    Spi::run(
+        "create table public.customers (id bigint primary key, email text, first_name text, plan text, is_revoked boolean);
+         select actionflow.create_endpoint('crm', 'http://127.0.0.1:9/hook');
+         select actionflow.create_flow('welcome', '{\"actions\": [{\"name\": \"tell\", \"type\": \"notify\", \"endpoints\": [\"crm\"]}]}');
+         select * from actionflow.publish_flow('welcome');
+         select actionflow.watch_customers('public.customers', revoked_when => 'is_revoked');",
+    )
+    .expect("scene");
+}
+
+/// One value as text, or `NULL`.
+pub(crate) fn text(query: &str) -> String {
+    Spi::get_one::<String>(&format!("select ({query})::text"))
+        .expect("query")
+        .unwrap_or_else(|| "NULL".to_owned())
+}
+
+/// SQLSTATE, message, detail and hint of a statement that must fail.
+pub(crate) fn error_of(statement: &str) -> String {
+    Spi::run(&format!(
+        "create or replace function pg_temp.error_of() returns text language plpgsql as $error_of$
+         declare v_detail text; v_hint text; v_message text;
+         begin
+             execute {};
+             return 'no error';
+         exception when others then
+             get stacked diagnostics v_message = message_text, v_detail = pg_exception_detail, v_hint = pg_exception_hint;
+             return concat_ws(' | ', sqlstate, v_message, nullif(v_detail, ''), nullif(v_hint, ''));
+         end $error_of$",
+        quoted(statement)
+    ))
+    .expect("helper");
+    text("pg_temp.error_of()")
+}
+
+fn quoted(literal: &str) -> String {
+    format!("$statement${literal}$statement$")
+}

@@ -1,11 +1,11 @@
 //! One request: signed, to every endpoint, in the order of the actions, and what its answer means.
 
-use actionflow_tests::{Answer, PATIENCE, Receiver, eventually};
+use actionflow_tests::{Answer, PATIENCE, eventually};
 use serde_json::json;
 
-use crate::scene::{Scene, create_endpoint, is_signed_with, publish, verification, wait_for_rows};
+use crate::scene::{Scene, is_signed_with, publish, verification, wait_for_rows};
 
-async fn with_crm(options: &str) -> (Scene, String) {
+pub(crate) async fn with_crm(options: &str) -> (Scene, String) {
     let scene = Scene::new().await;
     let secret = scene.endpoint("crm", options).await;
     scene.flow("welcome", &["crm"]).await;
@@ -95,7 +95,7 @@ async fn only_200_is_success_unless_2xx_was_chosen() {
             .receiver
             .script(path, [200, 202, 204, 304].map(Answer::Status));
     }
-    let _worker = scene.db.worker().await;
+    let _worker = scene.worker_amid_deaths().await;
     for user in ["1", "2", "3", "4"] {
         scene.start("welcome", &[user]).await;
         scene.settle().await;
@@ -204,7 +204,7 @@ async fn a_dead_delivery_that_was_waited_for_fails_its_run() {
     ]});
     publish(scene.sql(), "steps", &definition.to_string()).await;
     scene.receiver.always("/first", Answer::Status(500));
-    let _worker = scene.db.worker().await;
+    let _worker = scene.worker_amid_deaths().await;
     scene.start("steps", &["1"]).await;
     wait_for_rows(
         scene.sql(),
@@ -213,90 +213,6 @@ async fn a_dead_delivery_that_was_waited_for_fails_its_run() {
     )
     .await;
     assert!(scene.receiver.requests("/second").is_empty());
-}
-
-#[tokio::test]
-async fn a_redirect_is_a_failure_and_its_target_is_never_visited() {
-    let (scene, _) = with_crm(r#"{"retry_seconds": [0], "success": "2xx"}"#).await;
-    let elsewhere = Receiver::new().await;
-    scene.receiver.script(
-        "/crm",
-        [
-            Answer::with_header(302, "location", &elsewhere.url("/stolen")),
-            Answer::with_header(307, "location", &scene.receiver.url("/moved")),
-        ],
-    );
-    let _worker = scene.db.worker().await;
-    scene.start("welcome", &["1"]).await;
-    scene.settle().await;
-    assert_eq!(scene.deliveries().await, ["dead|2|307"]);
-    assert!(elsewhere.all().is_empty(), "the redirect was followed");
-    assert!(
-        scene.receiver.requests("/moved").is_empty(),
-        "the redirect was followed"
-    );
-}
-
-#[tokio::test]
-async fn private_addresses_are_refused_unless_allowed() {
-    let (scene, _) = with_crm(r#"{"retry_seconds": []}"#).await;
-    let port = scene.receiver.port();
-    let hosts = [
-        "localhost",
-        "[::1]",
-        "[::ffff:127.0.0.1]",
-        "0.0.0.0",
-        "169.254.169.254",
-        "2130706433",
-        "10.0.0.1",
-    ];
-    for (number, host) in hosts.iter().enumerate() {
-        let name = format!("host{number}");
-        create_endpoint(
-            scene.sql(),
-            &name,
-            &format!("http://{host}:{port}/"),
-            r#"{"retry_seconds": []}"#,
-        )
-        .await;
-        scene.flow(&name, &[&name]).await;
-        scene.start(&name, &["1"]).await;
-    }
-    scene.start("welcome", &["1"]).await;
-    let worker = scene
-        .db
-        .worker_builder()
-        .refusing_private_addresses()
-        .start()
-        .await;
-    scene.settle().await;
-    let results =
-        "select endpoint, state, attempts, last_status from actionflow.deliveries order by id";
-    let expected: Vec<_> = (0..hosts.len())
-        .map(|n| format!("host{n}|dead|1|"))
-        .chain(["crm|dead|1|".to_owned()])
-        .collect();
-    assert_eq!(scene.sql().rows(results).await, expected);
-    let errors = scene
-        .sql()
-        .rows("select distinct last_error from actionflow.deliveries")
-        .await;
-    assert!(
-        errors.iter().all(|error| error.contains("address")),
-        "{errors:?}"
-    );
-    assert!(
-        scene.receiver.all().is_empty(),
-        "a private address was dialled"
-    );
-
-    drop(worker);
-    let _worker = scene.db.worker().await;
-    scene
-        .sql()
-        .run("select actionflow.replay_dead_letters('crm')")
-        .await;
-    scene.receiver.wait_for_one("/crm").await;
 }
 
 #[tokio::test]

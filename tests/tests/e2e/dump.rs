@@ -53,7 +53,7 @@ async fn fill(scene: &Scene) -> String {
         .receiver
         .script("/crm", [Answer::Status(500), Answer::Status(200)]);
     scene.receiver.always("/later", Answer::Status(503));
-    let worker = scene.db.worker().await;
+    let worker = scene.worker_amid_deaths().await;
     scene.receiver.wait_for("/crm", 2).await;
     scene.receiver.wait_for("/later", 2).await;
     crate::scene::wait_for_rows(

@@ -58,7 +58,7 @@ async fn an_answer_that_is_not_text_can_be_kept() {
         "/crm",
         [Answer::Full(500, vec![], "a\0b\u{7f}\u{1F600}".to_owned())],
     );
-    let _worker = scene.db.worker().await;
+    let _worker = scene.worker_amid_deaths().await;
     scene.start("welcome", &["1"]).await;
     scene.settle().await;
     assert_eq!(scene.deliveries().await, ["dead|1|500"]);
@@ -121,7 +121,7 @@ async fn live_through(scene: &Scene) {
             "select actionflow.complete_deliveries(array_fill(c.lease_token, array[2]), c.ids, array['delivered', 'dead'],
                  array[null, null]::bigint[], array[200, 500], array[null, 'x'], array_fill(now(), array[2]), array[1, 1],
                  array[null, null])
-             from actionflow.claim_deliveries(2, as_of => actionflow.claim_time()) as c",
+             from actionflow.claim_deliveries(10, as_of => actionflow.claim_time()) as c",
         )
         .await;
 }
@@ -135,7 +135,7 @@ async fn old_history_goes_by_truncation_and_the_rest_stays() {
         .sql()
         .run(
             "create function actionflow.claim_time() returns timestamptz language sql
-             return greatest(clock_timestamp(), current_setting('actionflow.now', true)::timestamptz)",
+             return greatest(clock_timestamp(), nullif(current_setting('actionflow.now', true), '')::timestamptz)",
         )
         .await;
     scene

@@ -101,10 +101,11 @@ async fn an_ordered_endpoint_keeps_each_customers_order_over_failures() {
 #[tokio::test]
 async fn an_undelivered_one_holds_its_customers_later_ones_until_it_is_dead() {
     let scene = with_crm(r#"{"ordered": true, "retry_seconds": [0], "timeout_ms": 60000}"#).await;
-    scene.start("welcome", &["a"]).await;
-    scene.start("welcome", &["a", "b"]).await;
     scene.receiver.script("/crm", [Answer::Held(500)]);
-    let _worker = scene.db.worker().await;
+    let _worker = scene.worker_amid_deaths().await;
+    scene.start("welcome", &["a"]).await;
+    scene.receiver.wait_for("/crm", 1).await;
+    scene.start("welcome", &["a", "b"]).await;
     let requests = scene.receiver.wait_for("/crm", 2).await;
     let of = |user: &str| {
         requests

@@ -4,6 +4,7 @@
     reason = "a helper of a test reports to the test runner by panicking"
 )]
 
+mod addresses;
 mod customers;
 mod delivery;
 mod docs;
@@ -20,5 +21,6 @@ mod retries;
 mod scene;
 mod tables;
 mod triggers;
+mod versions;
 mod wakeup;
 mod worker;

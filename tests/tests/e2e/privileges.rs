@@ -126,7 +126,7 @@ async fn lived_in() -> (Scene, String) {
     scene
         .receiver
         .script("/crm", [500, 200].map(actionflow_tests::Answer::Status));
-    let worker = scene.db.worker().await;
+    let worker = scene.worker_amid_deaths().await;
     scene
         .sql()
         .run("insert into customers (id) values (1), (2)")

@@ -15,7 +15,7 @@ async fn failing(
     let secret = scene.endpoint("crm", options).await;
     scene.flow("welcome", &["crm"]).await;
     scene.receiver.script("/crm", answers);
-    let worker = scene.db.worker().await;
+    let worker = scene.worker_amid_deaths().await;
     scene.start("welcome", &["1"]).await;
     (scene, worker, secret)
 }
@@ -145,7 +145,7 @@ async fn the_dead_letters_of_one_endpoint_are_replayed_together() {
             .always(&format!("/{name}"), Answer::Status(500));
     }
     scene.flow("welcome", &["crm", "audit"]).await;
-    let _worker = scene.db.worker().await;
+    let _worker = scene.worker_amid_deaths().await;
     scene.start("welcome", &["1", "2", "3"]).await;
     scene.settle().await;
     scene.receiver.always("/crm", Answer::Status(200));

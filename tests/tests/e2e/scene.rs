@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use actionflow_tests::{Cluster, Database, PATIENCE, Receiver, Request, Session, eventually};
+use actionflow_tests::{
+    Cluster, Database, PATIENCE, Receiver, Request, Session, Worker, eventually,
+};
 
 /// A database with a watched table `customers`, and a receiver. No endpoint and no flow yet.
 pub(crate) struct Scene {
@@ -79,6 +81,15 @@ impl Scene {
         &self.db.sql
     }
 
+    /// A worker in whose log deliveries may die.
+    pub(crate) async fn worker_amid_deaths(&self) -> Worker {
+        self.db
+            .worker_builder()
+            .expect_in_log(" is dead after ")
+            .start()
+            .await
+    }
+
     /// Waits until every delivery has reached a final state.
     pub(crate) async fn settle(&self) {
         settle(&self.db.sql).await;
@@ -139,6 +150,21 @@ pub(crate) async fn wait_for_rows(sql: &Session, query: &str, rows: &[&str]) {
             Ok(())
         } else {
             Err(format!("{query}\nreturns {found:?} instead of {rows:?}"))
+        }
+    })
+    .await;
+}
+
+/// Waits until the session with this process id waits for a lock that one other session holds.
+pub(crate) async fn wait_until_blocked(observer: &Session, pid: i64) {
+    eventually(PATIENCE, async || {
+        let blockers = observer
+            .text(&format!("select cardinality(pg_blocking_pids({pid}))"))
+            .await;
+        if blockers == "1" {
+            Ok(())
+        } else {
+            Err(format!("blocked by {blockers} sessions"))
         }
     })
     .await;

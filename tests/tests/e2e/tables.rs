@@ -177,3 +177,32 @@ async fn a_dropped_column_that_is_read_by_name_is_refused() {
     );
     db.sql.run("drop table customers").await;
 }
+
+#[tokio::test]
+async fn a_renamed_table_is_still_watched() {
+    let db = recording(TABLE).await;
+    db.sql.run("alter table customers rename to clients").await;
+    assert_eq!(
+        events_of(&db.sql, "insert into clients (id) values (1)").await,
+        ["user-created|1"]
+    );
+}
+
+#[tokio::test]
+async fn customers_can_be_written_after_the_extension_was_dropped() {
+    let db = recording(TABLE).await;
+    db.sql.run("drop extension actionflow cascade").await;
+    db.sql.run("insert into customers (id) values (1); update customers set name = 'x'; truncate customers").await;
+    let left = "select count(*) from pg_trigger where tgrelid = 'customers'::regclass and not tgisinternal";
+    assert_eq!(db.sql.number(left).await, 0);
+    db.sql
+        .run("create extension actionflow; select actionflow.watch_customers('customers')")
+        .await;
+    db.sql
+        .run("select actionflow.set_setting('record_all_events', 'true')")
+        .await;
+    assert_eq!(
+        events_of(&db.sql, "insert into customers (id) values (2)").await,
+        ["user-created|2"]
+    );
+}

@@ -173,7 +173,7 @@ async fn the_end_of_a_run_is_an_event_too() {
     scene
         .receiver
         .script("/crm", [200, 500].map(actionflow_tests::Answer::Status));
-    let _worker = scene.db.worker().await;
+    let _worker = scene.worker_amid_deaths().await;
     scene.start("first", &["1"]).await;
     scene.receiver.wait_for("/crm", 2).await;
     scene.settle().await;

@@ -89,7 +89,7 @@ async fn a_worker_names_every_wrong_setting_at_once() {
     let db = Database::bare(Cluster::shared()).await;
     let exit = db
         .worker_builder()
-        .database_url("postgres://secret-password@/ nonsense".to_owned())
+        .database_url("http://me:secret-password@example.com".to_owned())
         .flag("--concurrency", "none")
         .run_to_end()
         .await;
@@ -107,7 +107,7 @@ async fn health_readiness_and_metrics_are_served() {
     scene
         .receiver
         .script("/crm", [200, 200, 500].map(Answer::Status));
-    let worker = scene.db.worker().await;
+    let worker = scene.worker_amid_deaths().await;
     scene.start("welcome", &["1", "2", "3"]).await;
     scene.settle().await;
     assert_eq!(worker.get("/healthz").await.expect("an answer").0, 200);
@@ -148,6 +148,7 @@ async fn health_readiness_and_metrics_are_served() {
 async fn a_worker_goes_on_after_the_server_was_restarted() {
     let cluster = Cluster::own();
     let mut db = Database::within(&cluster).await;
+    db.expect_in_log("");
     let receiver = Receiver::new().await;
     db.sql.run(CUSTOMERS).await;
     create_endpoint(&db.sql, "crm", &receiver.url("/crm"), "{}").await;

@@ -1,4 +1,6 @@
--- What the worker calls: claim, fetch, complete, renew, release, maintain, queue_stats.
+-- What the worker calls to take deliveries out of the queue: claim, fetch, renew, release.
+-- Public: claim_deliveries, claimed_deliveries, renew_leases, release_deliveries.
+--
 -- All of it is definer's work, so that the worker's role needs no right on any table; grants.sql gives the functions.
 
 -- How many more deliveries an endpoint may have in flight now; takes what it grants out of the token bucket.
@@ -221,6 +223,11 @@ return (
     where e.id = $1
 );
 
+create function actionflow._only_email(profile jsonb) returns jsonb
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+return case when profile ? 'email' then jsonb_build_object('email', profile -> 'email') else '{}'::jsonb end;
+
 -- What to send, for the holder of the lease. The endpoint, with its secrets, stands on its first row only.
 create function actionflow.claimed_deliveries(lease_token bigint, ids bigint[])
 returns table (id bigint, attempt int, retry int, url text, body text, endpoint_id bigint, endpoint jsonb)
@@ -228,124 +235,25 @@ language sql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
     with held as materialized (
-        select d.id, d.attempts, d.retries, d.endpoint_id, d.mode, d.user_id, d.with_profile, d.profile, d.body_head, d.body_tail,
+        select d.id, d.attempts, d.retries, d.endpoint_id, d.mode, d.user_id, d.profile_part, d.profile, d.body_head, d.body_tail,
             row_number() over (partition by d.endpoint_id order by d.id) as row_of_endpoint
         from actionflow._delivery as d
         where d.id = any(claimed_deliveries.ids) and d.lease_token = claimed_deliveries.lease_token
     ), profiles as materialized (
         select p.user_id, p.profile
-        from actionflow._profiles(array(select distinct h.user_id from held as h where h.with_profile)) as p
+        from actionflow._profiles(array(select distinct h.user_id from held as h where h.profile_part <> 'none')) as p
     )
     select h.id, h.attempts, h.retries,
         case when h.mode = 'test' then coalesce(e.test_url, e.url) else e.url end,
-        h.body_head || (jsonb_build_object('id', h.user_id) || coalesce(h.profile, p.profile, '{}'))::text || h.body_tail,
+        h.body_head || (jsonb_build_object('id', h.user_id) || coalesce(h.profile,
+            case when h.profile_part = 'email' then actionflow._only_email(p.profile) else p.profile end, '{}'))::text || h.body_tail,
         h.endpoint_id,
         case when h.row_of_endpoint = 1 then actionflow._endpoint_for_worker(h.endpoint_id) end
     from held as h
     join actionflow._endpoint as e on e.id = h.endpoint_id
-    left join profiles as p on h.with_profile and p.user_id = h.user_id
+    left join profiles as p on h.profile_part <> 'none' and p.user_id = h.user_id
     order by h.id;
 end;
-
--- Records what happened to attempts. Whoever has lost the lease changes nothing: its id is not in the answer.
-create function actionflow.complete_deliveries(
-    lease_tokens bigint[],
-    ids bigint[],
-    outcomes text[],
-    retry_after_ms bigint[],
-    statuses int[],
-    errors text[],
-    started_at timestamptz[],
-    duration_ms int[],
-    responses text[]
-) returns bigint[]
-language plpgsql volatile parallel unsafe security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_held bigint[];
-    v_ended_runs bigint[];
-    v_delivered boolean := 'delivered' = any(outcomes);
-    v_dead boolean := 'dead' = any(outcomes);
-    v_retried boolean := outcomes && array['retry', 'gone'];
-begin
-    v_held := '{}';
-    if v_delivered then
-        with result as (
-            select * from unnest(lease_tokens, ids, outcomes, statuses, errors, started_at, duration_ms, responses)
-                as r (lease_token, id, outcome, status, error, started_at, duration_ms, response)
-            where r.outcome = 'delivered'
-        ), ended as (
-            delete from actionflow._delivery as d
-            using result as r
-            where d.id = r.id and d.lease_token = r.lease_token
-            returning d.id, d.run_id, d.flow_id, d.endpoint_id, d.action, d.user_id, d.mode, d.attempts, d.earlier_attempts,
-                d.created_at, d.is_awaited, r.status, r.error, r.started_at, r.duration_ms, r.response
-        ), kept as (
-            insert into actionflow._delivery_history (
-                id, run_id, flow_id, endpoint_id, action, user_id, mode, state, attempts, attempted_at, duration_ms,
-                last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at, ring)
-            select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, 'delivered', e.attempts, e.started_at,
-                e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, n.now, n.ring
-            from ended as e, (select actionflow._now() as now, actionflow._partition('deliveries', actionflow._now()) as ring) as n
-        )
-        select array_agg(e.id), array_agg(distinct e.run_id) filter (where e.is_awaited) into v_held, v_ended_runs
-        from ended as e;
-    end if;
-    if v_dead then
-        with result as (
-            select * from unnest(lease_tokens, ids, outcomes, statuses, errors, started_at, duration_ms, responses)
-                as r (lease_token, id, outcome, status, error, started_at, duration_ms, response)
-            where r.outcome = 'dead'
-        ), ended as (
-            delete from actionflow._delivery as d
-            using result as r
-            where d.id = r.id and d.lease_token = r.lease_token
-            returning d.id, d.run_id, d.flow_id, d.endpoint_id, d.action, d.user_id, d.mode, d.attempts, d.earlier_attempts,
-                d.created_at, d.is_awaited, d.order_key, d.profile, d.with_profile, d.body_head, d.body_tail,
-                r.status, r.error, r.started_at, r.duration_ms, r.response
-        ), kept as (
-            insert into actionflow._dead_letter (
-                id, run_id, flow_id, endpoint_id, action, user_id, mode, attempts, attempted_at, duration_ms,
-                last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at,
-                order_key, profile, with_profile, body_head, body_tail, ring)
-            select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, e.attempts, e.started_at,
-                e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, n.now,
-                e.order_key, e.profile, e.with_profile, e.body_head, e.body_tail, n.ring
-            from ended as e, (select actionflow._now() as now, actionflow._partition('dead_letters', actionflow._now()) as ring) as n
-        )
-        select v_held || array_agg(e.id), v_ended_runs || array_agg(distinct e.run_id) filter (where e.is_awaited)
-        into v_held, v_ended_runs
-        from ended as e;
-    end if;
-    if v_retried then
-        with result as (
-            select * from unnest(lease_tokens, ids, outcomes, retry_after_ms, statuses, errors, started_at, duration_ms, responses)
-                as r (lease_token, id, outcome, retry_after_ms, status, error, started_at, duration_ms, response)
-            where r.outcome in ('retry', 'gone')
-        ), retried as (
-            update actionflow._delivery as d
-            set lease_token = null,
-                next_attempt_at = clock_timestamp() + make_interval(secs => coalesce(r.retry_after_ms, 0) / 1000.0),
-                retries = d.retries + 1,
-                attempted_at = r.started_at, duration_ms = r.duration_ms,
-                last_status = r.status, last_error = r.error, response_prefix = r.response
-            from result as r
-            where d.id = r.id and d.lease_token = r.lease_token
-            returning d.id, d.endpoint_id, r.outcome
-        ), gone as (
-            update actionflow._endpoint as e
-            set is_enabled = false, disabled_reason = 'answered 410 Gone'
-            where e.is_enabled and e.id in (select t.endpoint_id from retried as t where t.outcome = 'gone')
-        )
-        select v_held || array_agg(t.id) into v_held from retried as t;
-    end if;
-    if cardinality(v_ended_runs) > 0 then
-        perform actionflow._advance_runs(v_ended_runs);
-    end if;
-    return coalesce(v_held, '{}');
-end
-$$;
 
 create function actionflow.renew_leases(lease_tokens bigint[], ids bigint[], lease interval default '12 seconds')
 returns bigint[]
@@ -385,54 +293,3 @@ begin
     return v_released;
 end
 $$;
-
--- Housekeeping, for any worker to call every minute; one at a time, the others return at once.
-create function actionflow.maintain() returns jsonb
-language plpgsql volatile parallel unsafe security definer
--- Truncating waits for readers of that partition: not for long, the next call tries again.
-set lock_timeout = '2s'
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_now timestamptz := actionflow._now();
-    v_truncated int := 0;
-    v_keys bigint;
-begin
-    if not pg_try_advisory_xact_lock('actionflow._event'::regclass::oid::int, 0) then
-        return '{"skipped": true}';
-    end if;
-    begin
-        v_truncated := actionflow._truncate_expired('actionflow._event', 'events', v_now)
-            + actionflow._truncate_expired('actionflow._run_history', 'runs', v_now)
-            + actionflow._truncate_expired('actionflow._delivery_history', 'deliveries', v_now)
-            + actionflow._truncate_expired('actionflow._dead_letter', 'dead_letters', v_now);
-    exception when lock_not_available then
-        v_truncated := 0;
-    end;
-    with expired as (
-        select k.ctid
-        from actionflow._start_key as k
-        where k.started_at < v_now - (actionflow._setting_value('idempotency_retention') #>> '{}')::interval
-        limit 5000
-        for update skip locked
-    )
-    delete from actionflow._start_key as k using expired as e where k.ctid = e.ctid;
-    get diagnostics v_keys = row_count;
-    return jsonb_build_object('truncated_partitions', v_truncated, 'expired_start_keys', v_keys);
-end
-$$;
-
-create function actionflow.queue_stats()
-returns table (endpoint text, mode text, pending bigint, running bigint, oldest_due_seconds double precision)
-language sql volatile parallel unsafe security definer
-set search_path = pg_catalog, pg_temp
-begin atomic
-    select e.name, d.mode,
-        count(*) filter (where d.lease_token is null),
-        count(*) filter (where d.lease_token is not null),
-        coalesce(extract(epoch from clock_timestamp() - min(d.next_attempt_at) filter (
-            where d.lease_token is null and d.next_attempt_at <= clock_timestamp())), 0)::double precision
-    from actionflow._delivery as d
-    join actionflow._endpoint as e on e.id = d.endpoint_id
-    group by e.name, d.mode;
-end;

@@ -2,7 +2,7 @@
 
 comment on schema actionflow is 'Action flows: what follows when a customer changes.';
 
-comment on function actionflow.set_setting(text, jsonb) is 'Changes a setting of actionflow; actionflow.settings lists them.';
+comment on function actionflow.set_setting(text, jsonb) is 'Changes a setting of actionflow; null sets it back to its default.';
 comment on view actionflow.settings is 'Settings with their current values.';
 
 comment on function actionflow.watch_customers(regclass, name, name[], text) is

@@ -18,7 +18,7 @@ create table actionflow._delivery (
     -- The run's next action starts only when this one has ended.
     is_awaited boolean not null,
     -- What of the customer's profile is read when it is sent: all, email, or none because `profile` has it already.
-    profile_part text not null constraint profile_part_is_known check (profile_part in ('all', 'email', 'none')),
+    profile_part text not null,
     mode text not null,
     action text not null,
     user_id text not null,

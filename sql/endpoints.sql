@@ -71,9 +71,17 @@ declare
     v_secret text;
 begin
     perform actionflow._check_name('endpoint', name);
+    if url is null then
+        raise exception using
+            errcode = 'null_value_not_allowed',
+            message = 'an endpoint needs a URL',
+            hint = 'Use an absolute http or https URL.';
+    end if;
+    -- Checked as given; null means the default, as in update_endpoint.
+    v_options := actionflow._endpoint_options(coalesce(options, '{}'));
     v_options := actionflow._endpoint_options(
         '{"headers": {}, "timeout_ms": 5000, "success": "200", "retry_seconds": [30, 60, 120, 300, 900]}'::jsonb
-            || coalesce(options, '{}') || jsonb_build_object('url', url));
+            || jsonb_strip_nulls(v_options) || jsonb_build_object('url', url));
     v_secret := coalesce(v_options ->> 'secret', actionflow._generate_secret());
     insert into actionflow._endpoint as e (
         name, url, test_url, headers, timeout_ms, success, retry_seconds,
@@ -192,6 +200,7 @@ as $$
 declare
     v_id bigint := actionflow._endpoint_named(name);
     v_flow text;
+    v_waiting_runs bigint[];
 begin
     select f.name into v_flow
     from actionflow._flow as f
@@ -208,9 +217,14 @@ begin
             message = format('endpoint "%s" is used by flow "%s"', name, v_flow),
             hint = 'Publish the flow without the endpoint, or archive it.';
     end if;
+    select array_agg(distinct d.run_id) into v_waiting_runs
+    from actionflow._delivery as d
+    where d.endpoint_id = v_id and d.is_awaited;
     perform actionflow._cancel_deliveries(d.id)
     from actionflow._delivery as d
     where d.endpoint_id = v_id;
+    -- A run of an older version may wait for what is cancelled here; it fails.
+    perform actionflow._advance_runs(v_waiting_runs);
     update actionflow._endpoint as e set deleted_at = now(), is_enabled = false where e.id = v_id;
     delete from actionflow._endpoint_secret as s where s.endpoint_id = v_id;
     delete from actionflow._endpoint_bucket as b where b.endpoint_id = v_id;

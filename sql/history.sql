@@ -11,6 +11,9 @@ return actionflow._ring_partition(
     floor(extract(epoch from at))::bigint
 );
 
+-- No check constraints on the tables that every start and every delivery writes: Postgres reads each of them anew for
+-- every statement, 5 us of the 60 that a start takes. Only engine.rs, cancel_run and completions.sql write states.
+
 create table actionflow._event (
     id bigint not null,
     name text not null,
@@ -27,7 +30,6 @@ create table actionflow._event (
 ) partition by list (ring);
 
 create index _event_id_idx on actionflow._event (id);
-create index _event_user_idx on actionflow._event (user_id, name);
 
 create table actionflow._run_history (
     id bigint not null,
@@ -39,7 +41,7 @@ create table actionflow._run_history (
     trigger_id bigint,
     event_id bigint,
     depth int not null,
-    state text not null constraint finished_run_has_final_state check (state in ('completed', 'failed', 'cancelled')),
+    state text not null,
     variables jsonb not null,
     error text,
     started_at timestamptz not null,
@@ -59,7 +61,7 @@ create table actionflow._delivery_history (
     action text not null,
     user_id text not null,
     mode text not null,
-    state text not null constraint ended_delivery_has_final_state check (state in ('delivered', 'cancelled')),
+    state text not null,
     attempts int not null,
     attempted_at timestamptz,
     duration_ms int,
@@ -117,7 +119,8 @@ begin
 end
 $$;
 
--- Empties the partitions in which every row is older than the retention. The current one is never touched.
+-- Empties the partitions in which every row is older than the retention, which is looked at again because the retention
+-- may have been another one when they were written.
 create function actionflow._truncate_expired(parent regclass, kind text, as_of timestamptz) returns int
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
@@ -131,7 +134,10 @@ declare
 begin
     for v_partition in
         select t.relid from pg_partition_tree(parent) as t
-        where t.isleaf and t.relid::text !~ format('_%s$', actionflow._partition(kind, as_of))
+        where t.isleaf and substring(t.relid::text from '\d+$')::int not in (
+            -- Where rows of the days that are kept can be.
+            select actionflow._ring_partition(v_days, floor(extract(epoch from as_of))::bigint - d.day * 86400)
+            from generate_series(0, v_days) as d (day))
     loop
         execute format(
             'select count(*) > 0 and not exists (select from %1$s as n where n.%2$I > $1) from (select from %1$s limit 1) as any_row',

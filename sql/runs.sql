@@ -60,7 +60,6 @@ begin atomic
     select exists (select from kept);
 end;
 
--- Definer in grants.sql's sense only: an operator's function, so it runs with the caller's rights.
 create function actionflow.cancel_run(run_id bigint) returns void
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
@@ -76,6 +75,8 @@ begin
         from actionflow._delivery as d
         where d.run_id = cancel_run.run_id
     ) as c;
+    -- On an ordered endpoint a cancelled delivery sets the next one free.
+    perform actionflow._wake_worker();
     v_was_running := actionflow._finish_run(run_id, 'cancelled', null);
     if v_was_running then
         return;

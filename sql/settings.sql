@@ -1,4 +1,4 @@
--- Settings, the clock and names: what every other file builds on.
+-- Settings and names: what every other file builds on.
 -- Public: set_setting, view settings.
 
 -- Defaults belong to the extension and are not dumped; what somebody has set is, and goes over them.
@@ -8,13 +8,11 @@ create table actionflow._setting_default (
 );
 
 insert into actionflow._setting_default (name, value) values
-    ('environment', '"production"'),
     ('record_all_events', 'false'),
     ('max_flow_depth', '8'),
     ('idempotency_retention', '"90 days"'),
     ('retention', '{"events": 90, "runs": 30, "deliveries": 30, "dead_letters": 90}'),
-    ('default_max_in_flight', '128'),
-    ('test_data', '"keep"');
+    ('default_max_in_flight', '128');
 
 create table actionflow._setting (
     name text primary key,
@@ -25,15 +23,6 @@ create view actionflow.settings as
 select d.name, coalesce(s.value, d.value) as value
 from actionflow._setting_default as d
 left join actionflow._setting as s on s.name = d.name;
-
--- The one clock of everything that decides by time, so that `actionflow.now` can move all of it at once.
-create function actionflow._now() returns timestamptz
-language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-return coalesce(
-    nullif(pg_catalog.current_setting('actionflow.now', true), '')::timestamptz,
-    pg_catalog.now()
-);
 
 create function actionflow._setting_value(name text) returns jsonb
 language sql stable strict parallel safe
@@ -49,9 +38,6 @@ declare
     v_expected text;
 begin
     case name
-        when 'environment' then
-            v_expected := 'a text of 1 to 63 letters, digits, "_" or "-"';
-            v_ok := jsonb_typeof(value) = 'string' and value #>> '{}' ~ '^[A-Za-z0-9_-]{1,63}$';
         when 'record_all_events' then
             v_expected := 'true or false';
             v_ok := jsonb_typeof(value) = 'boolean';
@@ -76,9 +62,6 @@ begin
                 and value ?& array['events', 'runs', 'deliveries', 'dead_letters']
                 and (select count(*) = 4 and bool_and(d.v ~ '^[0-9]{1,4}$' and d.v::int between 1 and 3650)
                      from jsonb_each_text(value) as d (k, v));
-        when 'test_data' then
-            v_expected := '"keep", "exclude" or "purge"';
-            v_ok := value in ('"keep"', '"exclude"', '"purge"');
         else
             raise exception using
                 errcode = 'undefined_object',
@@ -99,6 +82,10 @@ language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if set_setting.value is null then
+        delete from actionflow._setting as s where s.name = set_setting.name;
+        return;
+    end if;
     perform actionflow._check_setting(set_setting.name, set_setting.value);
     insert into actionflow._setting as s (name, value)
     values (set_setting.name, set_setting.value)

@@ -11,8 +11,9 @@ use pgrx::datum::TimestampWithTimeZone;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{self, Catalog, Endpoint, EventTrigger};
+use crate::clock;
 use crate::error::Error;
-use crate::pg::{clock, sequence, transaction};
+use crate::pg::{self, sequence, transaction};
 use crate::run::{Context, Run};
 use crate::runs;
 use crate::store::{Batch, DeliveryRow, EventRow, Progress, RunRow, Stamp};
@@ -81,11 +82,11 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new() -> Result<Self, Error> {
         let catalog = catalog::current()?;
-        let now = runs::now()?;
-        let seconds = runs::unix_seconds(now);
+        let now = clock::now()?;
+        let seconds = clock::unix_seconds(now);
         let stamp = Stamp {
             now,
-            due: clock::wall_clock(),
+            due: pg::clock::wall_clock(),
             event_ring: ring_partition(catalog.retention.events, seconds),
             run_ring: ring_partition(catalog.retention.runs, seconds),
         };
@@ -200,7 +201,7 @@ impl Engine {
             definition: Rc::clone(definition),
             mode,
             user_id: event.user_id.clone(),
-            flow_invocation_id: runs::generated_invocation_id()?,
+            flow_invocation_id: runs::generated_invocation_id(),
             trigger_id: Some(trigger.id),
             event_id: Some(event.id),
             depth: event.depth + 1,

@@ -9,6 +9,7 @@
 //! decides with the commit whether a worker has to be notified.
 
 mod catalog;
+mod clock;
 mod customers;
 mod engine;
 mod error;

@@ -7,10 +7,10 @@ use actionflow_core::message::{self, Head};
 use serde_json::{Map, Value, json};
 
 use crate::catalog::Flow;
+use crate::clock;
 use crate::engine::{Event, Mode, STARTED};
 use crate::error::Error;
 use crate::events::is_transactional_email;
-use crate::runs;
 
 /// One customer going through one version of a flow.
 pub(crate) struct Run {
@@ -71,7 +71,7 @@ impl Run {
             variables: Map::new(),
             context: Context {
                 kind: STARTED.to_owned(),
-                timestamp: runs::iso(runs::now()?),
+                timestamp: clock::iso(clock::now()?),
                 event: Value::Null,
                 notification_detail: json!({}),
                 metadata: json!({}),
@@ -106,7 +106,7 @@ impl Context {
     pub(crate) fn of_event(event: &Event) -> Self {
         Self {
             kind: event.name.clone(),
-            timestamp: runs::iso(event.occurred_at),
+            timestamp: clock::iso(event.occurred_at),
             event: json!({"id": event.id.to_string(), "name": event.name, "properties": event.properties}),
             notification_detail: json!({}),
             metadata: json!({}),

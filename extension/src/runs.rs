@@ -4,9 +4,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use actionflow_core::flow::Definition;
-use actionflow_core::message;
 use pgrx::JsonB;
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
@@ -14,12 +12,7 @@ use serde_json::Value;
 
 use crate::engine::{Engine, Mode};
 use crate::error::Error;
-use crate::guc;
-use crate::pg::clock;
 use crate::run::{Context, Run};
-
-/// Seconds from 1970 to 2000, where Postgres' own count begins.
-const POSTGRES_EPOCH_SECONDS: i64 = 946_684_800;
 
 /// How a run that waited has gone on.
 pub(crate) enum Advance {
@@ -32,34 +25,9 @@ pub(crate) enum Advance {
     },
 }
 
-/// The transaction's time, or the one that `actionflow.now` sets.
-pub(crate) fn now() -> Result<TimestampWithTimeZone, Error> {
-    let Some(text) = guc::now() else {
-        return Ok(clock::transaction_start());
-    };
-    let moved =
-        Spi::get_one_with_args::<TimestampWithTimeZone>("select $1::timestamptz", &[text.into()])?;
-    moved.ok_or_else(|| Error::Internal("the clock has no time".to_owned()))
-}
-
-fn unix_microseconds(moment: TimestampWithTimeZone) -> i64 {
-    pg_sys::TimestampTz::from(moment).saturating_add(POSTGRES_EPOCH_SECONDS * 1_000_000)
-}
-
-pub(crate) fn unix_seconds(moment: TimestampWithTimeZone) -> i64 {
-    unix_microseconds(moment).div_euclid(1_000_000)
-}
-
-pub(crate) fn iso(moment: TimestampWithTimeZone) -> String {
-    message::timestamp(unix_microseconds(moment))
-}
-
-pub(crate) fn generated_invocation_id() -> Result<String, Error> {
-    let bytes =
-        clock::random_bytes().ok_or_else(|| Error::Internal("no random numbers".to_owned()))?;
-    Ok(uuid::Builder::from_random_bytes(bytes)
-        .into_uuid()
-        .to_string())
+/// A random id. Not from Postgres' own source, which some builds open a file for, every time.
+pub(crate) fn generated_invocation_id() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 /// Which of the given ids are test users.
@@ -98,7 +66,7 @@ fn advance_runs(mut run_ids: Vec<i64>) -> Result<(), Error> {
     let mut engine = Engine::new()?;
     for (run, next_action, has_dead) in ready_runs(run_ids)? {
         let advance = if let Some(action) = has_dead {
-            let error = format!("a delivery of action \"{action}\" is dead");
+            let error = format!("a delivery of action \"{action}\" is dead or cancelled");
             engine.fail(&run, &error)?;
             Advance::Ended {
                 state: "failed",
@@ -140,7 +108,10 @@ fn ready_runs(run_ids: Vec<i64>) -> Result<Vec<(Run, usize, Option<String>)>, Er
              from actionflow._run as r
              join actionflow._flow as f on f.id = r.flow_id
              left join lateral (
-                 select l.action from actionflow._dead_letter as l where l.run_id = r.id limit 1
+                 select l.action from actionflow._dead_letter as l where l.run_id = r.id
+                 union all
+                 select h.action from actionflow._delivery_history as h where h.run_id = r.id and h.state = 'cancelled'
+                 limit 1
              ) as dead on true
              where r.id = any($1) and not exists (
                  select from actionflow._delivery as d where d.run_id = r.id and d.is_awaited)

@@ -11,7 +11,7 @@ extension_sql_file!(
     "../../sql/history.sql",
     requires = ["customers", validation::_ring_partition]
 );
-extension_sql_file!("../../sql/runs.sql", requires = ["history"]);
+extension_sql_file!("../../sql/runs.sql", requires = ["history", clock::_now]);
 extension_sql_file!(
     "../../sql/endpoints.sql",
     requires = [

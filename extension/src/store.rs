@@ -1,6 +1,8 @@
 //! Writing what the engine has decided: one statement a table, however many rows.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use pgrx::datum::{DatumWithOid, IntoDatum, TimestampWithTimeZone};
 use pgrx::pg_sys;
@@ -130,105 +132,174 @@ impl Batch {
     }
 }
 
-/// The statements, prepared once per backend.
-#[derive(Clone, Copy)]
-enum Statement {
-    Events,
-    FinishedRuns,
-    WaitingRuns,
-    Deliveries,
+/// What is written; each is one prepared statement per backend, number of rows and partition.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Table {
+    Event,
+    FinishedRun,
+    WaitingRun,
+    Delivery,
 }
+
+/// One row is written from plain parameters: setting up a scan over arrays would cost as much as the insert itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Rows {
+    One,
+    Many,
+}
+
+type Key = (Table, Rows, Option<i16>);
 
 thread_local! {
-    static PREPARED: RefCell<[Option<OwnedPreparedStatement>; 4]> = const { RefCell::new([const { None }; 4]) };
+    static PREPARED: RefCell<HashMap<Key, OwnedPreparedStatement>> = RefCell::new(HashMap::new());
 }
 
-impl Statement {
-    fn sql(self) -> &'static str {
+/// Names and types of the columns that runs have from their start, in the order of their parameters.
+macro_rules! run_columns {
+    ($($more:tt)*) => {
+        &[
+            ("id", "bigint"), ("flow_id", "bigint"), ("version", "int"), ("mode", "text"), ("user_id", "text"),
+            ("flow_invocation_id", "text"), ("trigger_id", "bigint"), ("event_id", "bigint"), ("depth", "int"),
+            ("variables", "text"), $($more)*
+        ]
+    };
+}
+
+impl Table {
+    /// Columns that differ from row to row: their names and the types in which they are sent.
+    fn columns(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Events => {
-                "insert into actionflow._event
+            Self::Event => &[
+                ("id", "bigint"),
+                ("name", "text"),
+                ("user_id", "text"),
+                ("properties", "text"),
+                ("mode", "text"),
+                ("flow_id", "bigint"),
+                ("run_id", "bigint"),
+                ("depth", "int"),
+                ("occurred_at", "timestamptz"),
+            ],
+            Self::FinishedRun => run_columns![("state", "text"), ("error", "text")],
+            Self::WaitingRun => run_columns![("next_action", "int"), ("context", "text")],
+            Self::Delivery => &[
+                ("id", "bigint"),
+                ("run_id", "bigint"),
+                ("flow_id", "bigint"),
+                ("endpoint_id", "bigint"),
+                ("is_awaited", "boolean"),
+                ("profile_part", "text"),
+                ("mode", "text"),
+                ("action", "text"),
+                ("user_id", "text"),
+                ("order_key", "text"),
+                ("profile", "text"),
+                ("body_head", "text"),
+                ("body_tail", "text"),
+            ],
+        }
+    }
+
+    /// The insert up to its source of rows, which is called `r`. Named parameters are those that all rows share.
+    fn insert(self, ring: Option<i16>) -> String {
+        // Straight into the partition: routing would cost a tenth of the insert, and the ring is known.
+        let ring = ring.unwrap_or_default();
+        match self {
+            Self::Event => format!(
+                "insert into actionflow._event_{ring}
                      (id, name, user_id, properties, mode, flow_id, run_id, depth, occurred_at, created_at, ring)
-                 select e.id, e.name, e.user_id, e.properties::jsonb, e.mode, e.flow_id, e.run_id, e.depth, e.occurred_at, $10, $11
-                 from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
-                     $8::int[], $9::timestamptz[])
-                     as e (id, name, user_id, properties, mode, flow_id, run_id, depth, occurred_at)"
-            }
-            Self::FinishedRuns => {
-                "insert into actionflow._run_history
+                 select r.id, r.name, r.user_id, r.properties::jsonb, r.mode, r.flow_id, r.run_id, r.depth, r.occurred_at,
+                     $10, {ring}"
+            ),
+            Self::FinishedRun => format!(
+                "insert into actionflow._run_history_{ring}
                      (id, flow_id, version, mode, user_id, flow_invocation_id, trigger_id, event_id, depth, variables,
                       state, error, started_at, finished_at, ring)
                  select r.id, r.flow_id, r.version, r.mode, r.user_id, r.flow_invocation_id, r.trigger_id, r.event_id, r.depth,
-                     r.variables::jsonb, r.state, r.error, $13, $13, $14
-                 from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                     $8::bigint[], $9::int[], $10::text[], $11::text[], $12::text[])
-                     as r (id, flow_id, version, mode, user_id, flow_invocation_id, trigger_id, event_id, depth, variables,
-                         state, error)"
-            }
-            Self::WaitingRuns => {
-                "insert into actionflow._run
+                     r.variables::jsonb, r.state, r.error, $13, $13, {ring}"
+            ),
+            // A draft may change while the run waits, so the run takes its definition along.
+            Self::WaitingRun => "insert into actionflow._run
                      (id, flow_id, version, mode, user_id, flow_invocation_id, trigger_id, event_id, depth, variables,
                       next_action, context, definition, started_at)
                  select r.id, r.flow_id, r.version, r.mode, r.user_id, r.flow_invocation_id, r.trigger_id, r.event_id, r.depth,
                      r.variables::jsonb, r.next_action, r.context::jsonb,
-                     -- A draft may change while the run waits, so the run takes its definition along.
                      coalesce(
                          (select v.definition from actionflow._flow_version as v
                           where v.flow_id = r.flow_id and v.version = r.version),
                          (select f.draft from actionflow._flow as f where f.id = r.flow_id)),
-                     $13
-                 from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                     $8::bigint[], $9::int[], $10::text[], $11::int[], $12::text[])
-                     as r (id, flow_id, version, mode, user_id, flow_invocation_id, trigger_id, event_id, depth, variables,
-                         next_action, context)"
-            }
-            Self::Deliveries => {
-                "insert into actionflow._delivery
+                     $13"
+                .to_owned(),
+            Self::Delivery => "insert into actionflow._delivery
                      (id, run_id, flow_id, endpoint_id, is_awaited, profile_part, mode, action, user_id, order_key, profile,
                       body_head, body_tail, created_at, next_attempt_at)
-                 select d.id, d.run_id, d.flow_id, d.endpoint_id, d.is_awaited, d.profile_part, d.mode, d.action, d.user_id,
-                     d.order_key, d.profile::jsonb, d.body_head, d.body_tail, $14, $15
-                 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[], $6::text[], $7::text[],
-                     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
-                     as d (id, run_id, flow_id, endpoint_id, is_awaited, profile_part, mode, action, user_id, order_key,
-                         profile, body_head, body_tail)"
-            }
+                 select r.id, r.run_id, r.flow_id, r.endpoint_id, r.is_awaited, r.profile_part, r.mode, r.action, r.user_id,
+                     r.order_key, r.profile::jsonb, r.body_head, r.body_tail, $14, $15"
+                .to_owned(),
         }
     }
 
-    fn execute(
+    fn sql(self, rows: Rows, ring: Option<i16>) -> String {
+        let suffix = if rows == Rows::Many { "[]" } else { "" };
+        let typed = |(index, (_, sql_type)): (usize, &(&str, &str))| {
+            format!("${}::{sql_type}{suffix}", index + 1)
+        };
+        let parameters: Vec<_> = self.columns().iter().enumerate().map(typed).collect();
+        let names: Vec<_> = self.columns().iter().map(|(name, _)| *name).collect();
+        let parameters = parameters.join(", ");
+        let source = match rows {
+            Rows::One => format!("(values ({parameters}))"),
+            Rows::Many => format!("unnest({parameters})"),
+        };
+        format!(
+            "{} from {source} as r ({})",
+            self.insert(ring),
+            names.join(", ")
+        )
+    }
+
+    fn write(
         self,
         client: &mut SpiClient<'_>,
+        count: usize,
+        ring: Option<i16>,
         arguments: &[DatumWithOid<'_>],
     ) -> Result<(), Error> {
+        let rows = if count == 1 { Rows::One } else { Rows::Many };
         PREPARED.with_borrow_mut(|prepared| {
-            let slot = &mut prepared[self as usize];
-            if slot.is_none() {
-                let types: Vec<_> = arguments
-                    .iter()
-                    .map(|argument| pg_sys::PgOid::from(argument.oid()))
-                    .collect();
-                *slot = Some(client.prepare_mut(self.sql(), &types)?.keep());
-            }
-            if let Some(statement) = slot.as_ref() {
-                client.update(statement, None, arguments)?;
-            }
+            let statement = match prepared.entry((self, rows, ring)) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let types: Vec<_> = arguments
+                        .iter()
+                        .map(|argument| pg_sys::PgOid::from(argument.oid()))
+                        .collect();
+                    let sql = self.sql(rows, ring);
+                    entry.insert(client.prepare_mut(sql.as_str(), &types)?.keep())
+                }
+            };
+            client.update(&*statement, None, arguments)?;
             Ok(())
         })
     }
 }
 
-/// One column of the rows as an array argument.
-fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> DatumWithOid<'a>
+/// One column of the rows: an array, or the value itself when there is one row.
+fn column<'a, R, T: IntoDatum>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> DatumWithOid<'a>
 where
     Vec<T>: IntoDatum,
 {
-    rows.iter().map(value).collect::<Vec<T>>().into()
+    match rows {
+        [row] => value(row).into(),
+        rows => rows.iter().map(value).collect::<Vec<T>>().into(),
+    }
 }
 
 fn write_events(client: &mut SpiClient<'_>, rows: &[EventRow], stamp: Stamp) -> Result<(), Error> {
-    Statement::Events.execute(
+    Table::Event.write(
         client,
+        rows.len(),
+        Some(stamp.event_ring),
         &[
             column(rows, |row| row.id),
             column(rows, |row| row.name.as_str()),
@@ -240,7 +311,6 @@ fn write_events(client: &mut SpiClient<'_>, rows: &[EventRow], stamp: Stamp) -> 
             column(rows, |row| row.depth),
             column(rows, |row| row.occurred_at),
             stamp.now.into(),
-            stamp.event_ring.into(),
         ],
     )
 }
@@ -275,8 +345,8 @@ fn write_finished_runs(
         Progress::Finished { error, .. } => error.as_deref(),
         Progress::Waiting { .. } => None,
     }));
-    arguments.extend([stamp.now.into(), stamp.run_ring.into()]);
-    Statement::FinishedRuns.execute(client, &arguments)
+    arguments.push(stamp.now.into());
+    Table::FinishedRun.write(client, rows.len(), Some(stamp.run_ring), &arguments)
 }
 
 fn write_waiting_runs(
@@ -294,7 +364,7 @@ fn write_waiting_runs(
         Progress::Finished { .. } => None,
     }));
     arguments.push(stamp.now.into());
-    Statement::WaitingRuns.execute(client, &arguments)
+    Table::WaitingRun.write(client, rows.len(), None, &arguments)
 }
 
 fn write_deliveries(
@@ -302,8 +372,10 @@ fn write_deliveries(
     rows: &[DeliveryRow],
     stamp: Stamp,
 ) -> Result<(), Error> {
-    Statement::Deliveries.execute(
+    Table::Delivery.write(
         client,
+        rows.len(),
+        None,
         &[
             column(rows, |row| row.id),
             column(rows, |row| row.run_id),

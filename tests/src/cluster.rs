@@ -14,7 +14,6 @@ pub(crate) const TEMPLATE: &str = "actionflow_template";
 /// Starts the server, waits until its standard input is closed (which happens
 /// however the test process ends), and takes everything away again.
 const GUARD: &str = r#"
-trap : INT TERM HUP
 "$1" start -D "$2/data" -l "$2/log" -w -t 60 >/dev/null || { cat "$2/log"; exit 1; }
 echo started
 cat >/dev/null
@@ -173,12 +172,15 @@ fn configure(data: &Path, port: u16, settings: &[&str]) {
 
 fn start_guarded(folder: &Path) -> Child {
     use std::io::Read as _;
+    use std::os::unix::process::CommandExt as _;
     let mut guard = as_server_user("sh")
         .args(["-c", GUARD, "guard"])
         .arg(pg_program("pg_ctl"))
         .arg(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // What interrupts or kills the tests as a group must leave the guard alive to tidy up.
+        .process_group(0)
         .spawn()
         .expect("a shell can be started");
     let mut said = [0; 4096];

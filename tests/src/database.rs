@@ -156,21 +156,23 @@ impl<'a> Database<'a> {
         std::fs::remove_file(&file).expect("the dump can be removed");
     }
 
-    /// The complaints in the server's log about this database that no test statement provoked.
+    /// Lines of the server's log that should not be there: complaints about this database which
+    /// no statement of a test provoked, and crashes of any server process.
     fn complaints(&self) -> Vec<String> {
+        const LEVELS: [&str; 4] = ["WARNING:  ", "ERROR:  ", "FATAL:  ", "PANIC:  "];
+        const PROVOKING: [&str; 2] = [APPLICATION, "psql"];
         let here = format!(" db={} ", self.name);
+        let is_complaint = |line: &str| {
+            line.contains(&here)
+                && LEVELS.iter().any(|level| line.contains(level))
+                && !PROVOKING
+                    .iter()
+                    .any(|name| line.contains(&format!(" app={name} ")))
+                && !self.expected.iter().any(|text| line.contains(text))
+        };
         let log = self.cluster.log();
         log.lines()
-            .filter(|line| line.contains(&here))
-            .filter(|line| {
-                ["WARNING:  ", "ERROR:  ", "FATAL:  ", "PANIC:  "]
-                    .iter()
-                    .any(|level| line.contains(level))
-            })
-            .filter(|line| {
-                !line.contains(&format!(" app={APPLICATION} ")) && !line.contains(" app=psql ")
-            })
-            .filter(|line| !self.expected.iter().any(|text| line.contains(text)))
+            .filter(|line| is_complaint(line) || line.contains("was terminated by signal"))
             .map(str::to_owned)
             .collect()
     }

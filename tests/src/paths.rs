@@ -45,15 +45,18 @@ pub(crate) fn worker_program() -> PathBuf {
 }
 
 /// A command that runs as a user whom Postgres accepts: it refuses to run as root.
+/// From `/`, because that user may not be allowed to enter the current folder.
 pub(crate) fn as_server_user(program: impl AsRef<Path>) -> Command {
     let program = program.as_ref();
-    if is_root() {
+    let mut command = if is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--"]).arg(program);
         command
     } else {
         Command::new(program)
-    }
+    };
+    command.current_dir("/");
+    command
 }
 
 /// Makes `folder`, writable for the user of [`as_server_user`].

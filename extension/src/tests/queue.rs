@@ -197,7 +197,7 @@ mod tests {
             text(
                 "select string_agg(concat_ws(' ', r.user_id, r.state, r.error), ', ' order by r.id) from actionflow.runs as r"
             ),
-            "1 completed, 2 failed a delivery of action \"one\" is dead"
+            "1 completed, 2 failed a delivery of action \"one\" is dead or cancelled"
         );
     }
 

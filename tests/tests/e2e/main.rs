@@ -24,3 +24,5 @@ mod triggers;
 mod versions;
 mod wakeup;
 mod worker;
+mod writers;
+mod zz_probe;

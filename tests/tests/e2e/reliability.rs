@@ -185,6 +185,22 @@ async fn a_dead_workers_delivery_is_taken_over_within_15_seconds() {
 }
 
 #[tokio::test]
+async fn a_request_that_outlasts_its_lease_is_not_sent_again() {
+    let scene = Scene::new().await;
+    scene.endpoint("crm", r#"{"timeout_ms": 60000}"#).await;
+    scene.flow("welcome", &["crm"]).await;
+    // The lease is 12 s.
+    scene
+        .receiver
+        .always("/crm", Answer::Slow(200, Duration::from_secs(14)));
+    let _workers = (scene.db.worker().await, scene.db.worker().await);
+    scene.start("welcome", &["1", "2", "3"]).await;
+    scene.settle().await;
+    assert_eq!(scene.receiver.all().len(), 3);
+    assert_eq!(scene.deliveries().await, ["delivered|1|200"; 3]);
+}
+
+#[tokio::test]
 async fn a_lost_lease_cannot_complete_renew_or_release_a_delivery() {
     let scene = Scene::new().await;
     scene.endpoint("crm", "{}").await;

@@ -34,6 +34,12 @@ async fn by_default_the_target_is_the_customer_and_the_variables_are_the_propert
                 .await
         )
     );
+    let rest = (
+        &answer["action"],
+        &answer["custom_claims"],
+        &answer["results"],
+    );
+    assert_eq!(rest, (&json!("allow"), &json!({}), &json!({})));
     let _worker = scene.db.worker().await;
     let data = scene.receiver.wait_for_one("/crm").await.json();
     let properties = json!({"amount": 12.5, "items": ["a"]});

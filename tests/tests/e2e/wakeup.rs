@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use actionflow_tests::{Cluster, Database, Receiver};
 
-use crate::scene::{CUSTOMERS, create_endpoint, notify, publish};
+use crate::scene::{CUSTOMERS, create_endpoint, notify, publish, wait_for_rows};
 
 /// Rounds of "the worker sleeps, a row is inserted, its request arrives".
 const ROUNDS: usize = 20;
 
-async fn prepare(cluster: &Cluster) -> (Database<'_>, Receiver) {
+/// Everything that a wake-up needs, and nobody to be woken yet.
+pub(crate) async fn prepare(cluster: &Cluster) -> (Database<'_>, Receiver) {
     let db = Database::within(cluster).await;
     let receiver = Receiver::new().await;
     db.sql.run(CUSTOMERS).await;
@@ -62,9 +63,13 @@ async fn without_preloading_commits_wake_the_worker_too() {
         insert into customers (id) values (1), (2);
         insert into customers (id) values (3);
         commit;";
-    assert_eq!(notifications(&db, two_statements), 1, "once a transaction");
     assert_eq!(
-        notifications(&db, "update customers set name = 'x';"),
+        notifications(&db, two_statements).await,
+        1,
+        "once a transaction"
+    );
+    assert_eq!(
+        notifications(&db, "update customers set name = 'x';").await,
         0,
         "nothing was queued"
     );
@@ -72,7 +77,8 @@ async fn without_preloading_commits_wake_the_worker_too() {
         notifications(
             &db,
             "begin; insert into customers (id) values (4); rollback;"
-        ),
+        )
+        .await,
         0
     );
 }
@@ -83,14 +89,14 @@ async fn with_preloading_only_a_sleeping_worker_is_notified() {
     let cluster = Cluster::own();
     let (db, _receiver) = prepare(&cluster).await;
     assert_eq!(
-        notifications(&db, "insert into customers (id) values (1);"),
+        notifications(&db, "insert into customers (id) values (1);").await,
         0,
         "nobody sleeps"
     );
     let sleep = "select actionflow.prepare_to_sleep();";
     let insert = "begin; insert into customers (id) values (2); insert into customers (id) values (3); commit;";
     assert_eq!(
-        notifications(&db, &format!("{sleep} {insert}")),
+        notifications(&db, &format!("{sleep} {insert}")).await,
         1,
         "once a transaction"
     );
@@ -98,12 +104,13 @@ async fn with_preloading_only_a_sleeping_worker_is_notified() {
         notifications(
             &db,
             &format!("{sleep} select actionflow.wake_up(); insert into customers (id) values (4);")
-        ),
+        )
+        .await,
         0,
         "awake again"
     );
     assert_eq!(
-        notifications(&db, "insert into customers (id) values (5);"),
+        notifications(&db, "insert into customers (id) values (5);").await,
         0,
         "a sleeper that went away is forgotten"
     );
@@ -132,11 +139,14 @@ async fn a_worker_may_not_sleep_while_a_transaction_commits() {
 }
 
 /// How many notifications of the deliveries' channel the statements cause, as psql reports them.
-fn notifications(db: &Database<'_>, statements: &str) -> usize {
+async fn notifications(db: &Database<'_>, statements: &str) -> usize {
     let printed = db.psql(&format!(
         "listen actionflow_delivery;\n{statements}\nselect 'done';\n"
     ));
     assert!(printed.contains("done"), "{printed}");
+    // Its session may still be ending, and counts as a sleeper until it has.
+    let sessions = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'psql'";
+    wait_for_rows(&db.sql, sessions, &["0"]).await;
     printed
         .lines()
         .filter(|line| line.contains("actionflow_delivery"))

@@ -37,9 +37,9 @@ begin
                 d.created_at, d.is_awaited, r.status, r.error, r.started_at, r.duration_ms, r.response
         ), kept as (
             insert into actionflow._delivery_history (
-                id, run_id, flow_id, endpoint_id, action, user_id, mode, state, attempts, attempted_at, duration_ms,
+                id, run_id, flow_id, endpoint_id, action, user_id, mode, state, is_awaited, attempts, attempted_at, duration_ms,
                 last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at, ring)
-            select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, 'delivered', e.attempts, e.started_at,
+            select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, 'delivered', e.is_awaited, e.attempts, e.started_at,
                 e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, n.now, n.ring
             from ended as e, (select actionflow._now() as now, actionflow._partition('deliveries', actionflow._now()) as ring) as n
         )
@@ -60,10 +60,10 @@ begin
                 r.status, r.error, r.started_at, r.duration_ms, r.response
         ), kept as (
             insert into actionflow._dead_letter (
-                id, run_id, flow_id, endpoint_id, action, user_id, mode, attempts, attempted_at, duration_ms,
+                id, run_id, flow_id, endpoint_id, action, user_id, mode, is_awaited, attempts, attempted_at, duration_ms,
                 last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at,
                 order_key, profile, profile_part, body_head, body_tail, ring)
-            select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, e.attempts, e.started_at,
+            select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, e.is_awaited, e.attempts, e.started_at,
                 e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, n.now,
                 e.order_key, e.profile, e.profile_part, e.body_head, e.body_tail, n.ring
             from ended as e, (select actionflow._now() as now, actionflow._partition('dead_letters', actionflow._now()) as ring) as n

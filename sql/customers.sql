@@ -269,6 +269,24 @@ begin
             message = format('column "%s" of watched table "%s" is used by actionflow', v_watched.name, v_watched.relation),
             hint = 'Call actionflow.unwatch_customers, change the column, and watch the table again.';
     end loop;
+    for v_watched in
+        select w.relation, w.revoked_when
+        from actionflow._watched_table as w
+        where w.revoked_when is not null and exists (select from pg_class as k where k.oid = w.relation)
+    loop
+        begin
+            -- Prepared and not run: this function has more rights than whoever wrote what the condition calls.
+            execute format('prepare actionflow_guard as select 1 from %s where (%s) is true',
+                v_watched.relation, v_watched.revoked_when);
+            deallocate actionflow_guard;
+        exception when syntax_error_or_access_rule_violation then
+            raise exception using
+                errcode = 'dependent_objects_still_exist',
+                message = format('the revoked_when condition of watched table "%s" would fail', v_watched.relation),
+                detail = format('It says %s; the error is: %s.', v_watched.revoked_when, sqlerrm),
+                hint = 'Call actionflow.watch_customers with a condition that works without what you change, then change it.';
+        end;
+    end loop;
 end
 $$;
 

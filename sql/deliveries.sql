@@ -61,13 +61,13 @@ set search_path = pg_catalog, pg_temp
 begin atomic
     with cancelled as (
         delete from actionflow._delivery as d where d.id = delivery_id
-        returning d.id, d.run_id, d.flow_id, d.endpoint_id, d.action, d.user_id, d.mode, d.attempts, d.attempted_at,
+        returning d.id, d.run_id, d.flow_id, d.endpoint_id, d.action, d.user_id, d.mode, d.is_awaited, d.attempts, d.attempted_at,
             d.duration_ms, d.last_status, d.last_error, d.response_prefix, d.earlier_attempts, d.created_at
     )
     insert into actionflow._delivery_history (
-        id, run_id, flow_id, endpoint_id, action, user_id, mode, state, attempts, attempted_at,
+        id, run_id, flow_id, endpoint_id, action, user_id, mode, state, is_awaited, attempts, attempted_at,
         duration_ms, last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at, ring)
-    select c.id, c.run_id, c.flow_id, c.endpoint_id, c.action, c.user_id, c.mode, 'cancelled', c.attempts, c.attempted_at,
+    select c.id, c.run_id, c.flow_id, c.endpoint_id, c.action, c.user_id, c.mode, 'cancelled', c.is_awaited, c.attempts, c.attempted_at,
         c.duration_ms, c.last_status, c.last_error, c.response_prefix, c.earlier_attempts, c.created_at,
         actionflow._now(), actionflow._partition('deliveries', actionflow._now())
     from cancelled as c;

@@ -101,7 +101,8 @@ impl Error {
             Self::EventName(_) => {
                 "Use 1 to 100 printable characters without \"/\" and without blanks at either end."
             }
-            Self::Spi(_) | Self::Null(_) | Self::Internal(_) => return None,
+            Self::Null(what) => return Some(format!("Give a value for {what}.")),
+            Self::Spi(_) | Self::Internal(_) => return None,
         };
         Some(hint.to_owned())
     }

@@ -41,7 +41,7 @@ pub(crate) fn emit_event(
 ) -> Result<JsonB, ErrorReport> {
     let name = name.ok_or(Error::Null("name"))?;
     let user_id = user_id.ok_or(Error::Null("user_id"))?;
-    let mode = Mode::parse(mode.unwrap_or("live"))?;
+    let mode = Mode::parse(mode.ok_or(Error::Null("mode"))?)?;
     let properties = properties.map_or_else(|| json!({}), |properties| properties.0);
     let id = emit(name, user_id, properties, mode, occurred_at)?;
     Ok(JsonB(

@@ -108,9 +108,9 @@ fn ready_runs(run_ids: Vec<i64>) -> Result<Vec<(Run, usize, Option<String>)>, Er
              from actionflow._run as r
              join actionflow._flow as f on f.id = r.flow_id
              left join lateral (
-                 select l.action from actionflow._dead_letter as l where l.run_id = r.id
+                 select l.action from actionflow._dead_letter as l where l.run_id = r.id and l.is_awaited
                  union all
-                 select h.action from actionflow._delivery_history as h where h.run_id = r.id and h.state = 'cancelled'
+                 select h.action from actionflow._delivery_history as h where h.run_id = r.id and h.is_awaited and h.state = 'cancelled'
                  limit 1
              ) as dead on true
              where r.id = any($1) and not exists (

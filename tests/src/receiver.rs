@@ -27,6 +27,8 @@ pub enum Answer {
     Held(u16),
     /// This status after a time: for what takes long, never for an order of events.
     Slow(u16, Duration),
+    /// This status, and then a body without an end.
+    Endless(u16),
     /// The connection is closed without an answer.
     Drop,
 }
@@ -331,6 +333,7 @@ async fn reply(
             read_request(stream).await?;
             return Ok(false);
         }
+        Answer::Endless(status) => return answer_endlessly(stream.get_mut(), status).await,
         Answer::Drop => return Ok(false),
     };
     let mut text = format!(
@@ -344,4 +347,14 @@ async fn reply(
     text += &body;
     stream.get_mut().write_all(text.as_bytes()).await?;
     Ok(true)
+}
+
+/// Sends until the client hangs up.
+async fn answer_endlessly(stream: &mut TcpStream, status: u16) -> io::Result<bool> {
+    let head = format!("HTTP/1.1 {status} Scripted\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 16, "x".repeat(1 << 16));
+    loop {
+        stream.write_all(chunk.as_bytes()).await?;
+    }
 }

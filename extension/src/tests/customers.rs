@@ -115,7 +115,7 @@ mod tests {
     fn a_deleted_customer_keeps_the_profile_that_it_had() {
         scene();
         listen(&["user-deleted"]);
-        Spi::run("insert into customers values (1, 'a@example.com', 'Ana'), (2); delete from customers where id = 1; truncate customers")
+        Spi::run("insert into customers values (1, 'a@example.com', 'Ana'), (2, null, null); delete from customers where id = 1; truncate customers")
             .expect("statements");
         assert_eq!(
             text(

@@ -59,7 +59,7 @@ mod tests {
             ),
             (
                 "select actionflow.watch_customers('customers', 'nope')",
-                "42703 | column \"nope\" of relation \"customers\" does not exist | Name columns of the customer table in id_column and profile.",
+                "42703 | column \"nope\" of relation \"public.customers\" does not exist | Name columns of the customer table in id_column and profile.",
             ),
             (
                 "select actionflow.watch_customers('pg_stats')",

@@ -8,10 +8,13 @@ mod surface;
 
 use pgrx::prelude::*;
 
-/// One endpoint, one published flow that notifies it, and a watched table.
+/// One endpoint, one published flow that notifies it, and a watched table; the first delivery has id 1.
+///
+/// The sequence's lock lets tests with a scene run one after the other.
 pub(crate) fn scene() {
     Spi::run(
-        "create table public.customers (id bigint primary key, email text, first_name text, plan text, is_revoked boolean);
+        "alter sequence actionflow._delivery_id_seq restart;
+         create table public.customers (id bigint primary key, email text, first_name text, plan text, is_revoked boolean);
          select actionflow.create_endpoint('crm', 'http://127.0.0.1:9/hook');
          select actionflow.create_flow('welcome', '{\"actions\": [{\"name\": \"tell\", \"type\": \"notify\", \"endpoints\": [\"crm\"]}]}');
          select * from actionflow.publish_flow('welcome');

@@ -83,6 +83,11 @@ fn agrees(printed: &str, expected: &str) -> bool {
         })
 }
 
+fn read(path: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 async fn check(path: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
     let document = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -113,6 +118,39 @@ async fn the_examples_of_the_readme_work() {
 #[tokio::test]
 async fn the_examples_of_the_sql_reference_work() {
     check("docs/sql-api.md").await;
+}
+
+#[tokio::test]
+async fn every_public_object_is_commented_and_has_an_example() {
+    let db = Database::new().await;
+    let undescribed = "
+        select distinct proname as name from pg_proc
+        where pronamespace = 'actionflow'::regnamespace and proname !~ '^_'
+            and coalesce(obj_description(oid, 'pg_proc'), '') = ''
+        union
+        select relname from pg_class
+        where relnamespace = 'actionflow'::regnamespace and relname !~ '^_' and relkind in ('r', 'v')
+            and coalesce(obj_description(oid, 'pg_class'), '') = ''
+        order by name";
+    let undescribed = db.sql.rows(undescribed).await;
+    assert!(undescribed.is_empty(), "without a comment: {undescribed:?}");
+
+    let public = "
+        select distinct proname from pg_proc where pronamespace = 'actionflow'::regnamespace and proname !~ '^_'
+        union
+        select relname from pg_class
+        where relnamespace = 'actionflow'::regnamespace and relname !~ '^_' and relkind in ('r', 'v')
+        order by 1";
+    let examples: String = examples(&read("docs/sql-api.md"))
+        .iter()
+        .map(|example| example.sql.as_str())
+        .collect();
+    let mut missing = db.sql.rows(public).await;
+    missing.retain(|name| !examples.contains(&format!("actionflow.{name}")));
+    assert!(
+        missing.is_empty(),
+        "without an example in docs/sql-api.md: {missing:?}"
+    );
 }
 
 #[test]

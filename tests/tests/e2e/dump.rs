@@ -39,7 +39,7 @@ async fn fill(scene: &Scene) -> String {
     let draft = json!({"actions": [{"name": "tell", "type": "notify", "endpoints": ["crm"], "wait": true}]});
     scene
         .sql()
-        .run("select actionflow.set_setting('test_data', '\"exclude\"')")
+        .run("select actionflow.set_setting('max_flow_depth', '5')")
         .await;
     scene
         .sql()
@@ -121,4 +121,33 @@ async fn a_restored_copy_has_everything_and_delivers() {
     scene.receiver.wait_for("/crm", 5).await;
     copy.sql.run("select actionflow.cancel_run(run_id) from actionflow.deliveries where state = 'pending' group by run_id").await;
     settle(&copy.sql).await;
+}
+
+#[tokio::test]
+async fn watched_tables_of_every_shape_are_restored_and_watched() {
+    let cluster = Cluster::shared();
+    let db = crate::customers::recording(
+        r#"create schema "My Shop";
+           create table "My Shop".customers (id bigint, country text, email text, primary key (id, country))
+               partition by list (country);
+           create table customers_de partition of "My Shop".customers for values in ('de');
+           create table customers_fr partition of "My Shop".customers for values in ('fr');
+           create table companies (id int primary key);
+           create table leads (id uuid primary key, company int references companies on delete cascade, state text);
+           select actionflow.watch_customers('"My Shop".customers');
+           select actionflow.watch_customers('leads', revoked_when => 'state = ''blocked''')"#,
+    )
+    .await;
+    let writes = "insert into \"My Shop\".customers values (1, 'de'), (2, 'fr');
+        insert into customers_de values (3, 'de');
+        insert into companies values (1);
+        insert into leads values ('6f1c9a52-3c1d-4f0e-9f43-0a3f5d1c2b7e', 1);
+        update leads set state = 'blocked';
+        delete from companies;
+        truncate \"My Shop\".customers";
+    let events = crate::customers::events_of(&db.sql, writes).await;
+    assert_eq!(events.len(), 10, "{events:?}");
+    let copy = Database::bare(cluster).await;
+    db.dump_into(&copy);
+    assert_eq!(crate::customers::events_of(&copy.sql, writes).await, events);
 }

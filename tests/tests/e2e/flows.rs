@@ -1,5 +1,6 @@
 //! A flow is started by a call: for whom, with what, and how often.
 
+use actionflow_tests::Answer;
 use serde_json::json;
 
 use crate::scene::{Scene, wait_for_rows, wait_until_blocked};
@@ -249,4 +250,30 @@ async fn a_cancelled_run_sends_nothing_more() {
         ["cancelled"]
     );
     assert_eq!(scene.receiver.all().len(), 1);
+}
+
+#[tokio::test]
+async fn a_run_can_be_cancelled_while_its_request_is_under_way() {
+    let scene = Scene::new().await;
+    scene.endpoint("crm", r#"{"timeout_ms": 60000}"#).await;
+    scene.flow("welcome", &["crm"]).await;
+    scene.receiver.script("/crm", [Answer::Held(200)]);
+    let _worker = scene.db.worker().await;
+    scene.start("welcome", &["1"]).await;
+    scene.receiver.wait_for("/crm", 1).await;
+    scene
+        .sql()
+        .run("select actionflow.cancel_run(id) from actionflow.runs")
+        .await;
+    scene.receiver.release(1);
+    scene.start("welcome", &["2"]).await;
+    scene.receiver.wait_for("/crm", 2).await;
+    scene.settle().await;
+    assert_eq!(
+        scene
+            .sql()
+            .rows("select user_id, state from actionflow.deliveries order by id")
+            .await,
+        ["1|cancelled", "2|delivered"]
+    );
 }

@@ -65,6 +65,24 @@ async fn an_answer_that_is_not_text_can_be_kept() {
 }
 
 #[tokio::test]
+async fn an_answer_without_an_end_is_cut_off() {
+    let scene = with_crm(r#"{"retry_seconds": [0], "timeout_ms": 5000}"#).await;
+    scene
+        .receiver
+        .script("/crm", [Answer::Endless(503), Answer::Endless(200)]);
+    let _worker = scene.db.worker().await;
+    scene.start("welcome", &["1"]).await;
+    scene.settle().await;
+    assert_eq!(
+        scene.deliveries().await,
+        ["delivered|2|200"],
+        "the status decides, not the body"
+    );
+    let longest = "select max(octet_length(response_prefix)) from actionflow.delivery_attempts";
+    assert!((1..20_000).contains(&scene.sql().number(longest).await));
+}
+
+#[tokio::test]
 async fn a_run_explains_itself() {
     let scene = with_crm(r#"{"retry_seconds": [0]}"#).await;
     scene.trigger("welcome", "purchase").await;
@@ -138,9 +156,16 @@ async fn old_history_goes_by_truncation_and_the_rest_stays() {
              return greatest(clock_timestamp(), nullif(current_setting('actionflow.now', true), '')::timestamptz)",
         )
         .await;
+    let retention = r#"{"events": 10, "runs": 10, "deliveries": 10, "dead_letters": 10}"#;
     scene
         .sql()
-        .run("set actionflow.now = '2020-05-01 12:00:00Z'")
+        .run(&format!(
+            "select actionflow.set_setting('retention', '{retention}')"
+        ))
+        .await;
+    scene
+        .sql()
+        .run("select set_config('actionflow.now', (now() - interval '12 days')::text, false)")
         .await;
     live_through(&scene).await;
     scene.sql().run("reset actionflow.now").await;

@@ -271,3 +271,30 @@ async fn a_worker_needs_no_more_than_its_role() {
         Some("4")
     );
 }
+
+#[tokio::test]
+async fn a_writer_who_cannot_even_read_the_customers_starts_flows() {
+    let (scene, _) = lived_in().await;
+    let roles = Roles::new(&scene).await;
+    let stranger = roles.name("stranger");
+    scene
+        .sql()
+        .run(&format!("grant insert on customers to {stranger}"))
+        .await;
+    scene
+        .sql()
+        .run(&format!(
+            "alter table customers enable row level security;
+             create policy write_only on customers for insert to {stranger} with check (true)"
+        ))
+        .await;
+    let session = Session::connect(&scene.db.url_as(&stranger)).await;
+    session.run("insert into customers (id) values (88)").await;
+    assert_eq!(
+        scene
+            .sql()
+            .number("select count(*) from actionflow.deliveries where user_id = '88'")
+            .await,
+        1
+    );
+}

@@ -212,3 +212,30 @@ async fn two_workers_share_the_work_and_send_nothing_twice() {
     scene.settle().await;
     assert_eq!(scene.receiver.all().len(), 500);
 }
+
+#[tokio::test]
+async fn a_worker_survives_the_loss_of_its_connections() {
+    let mut scene = with_crm("{}").await;
+    scene
+        .db
+        .expect_in_log("terminating connection due to administrator command");
+    let worker = scene
+        .db
+        .worker_builder()
+        .expect_in_log("terminating connection")
+        .start()
+        .await;
+    for user in ["1", "2", "3"] {
+        scene
+            .sql()
+            .run(
+                "select pg_terminate_backend(pid) from pg_stat_activity
+                 where datname = current_database() and pid <> pg_backend_pid()",
+            )
+            .await;
+        scene.start("welcome", &[user]).await;
+        scene.settle().await;
+    }
+    assert_eq!(scene.receiver.all().len(), 3);
+    worker.wait_until_ready().await;
+}

@@ -14,17 +14,22 @@ create function actionflow.complete_deliveries(
     responses text[]
 ) returns bigint[]
 language plpgsql volatile parallel unsafe security definer
+-- Statistics of a table that fills and empties all the time must not talk the planner into scanning it.
+set enable_seqscan = off
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_held bigint[];
     v_ended_runs bigint[];
+    v_now timestamptz := actionflow._now();
+    v_ring smallint;
     v_delivered boolean := 'delivered' = any(outcomes);
     v_dead boolean := 'dead' = any(outcomes);
     v_retried boolean := outcomes && array['retry', 'gone'];
 begin
     v_held := '{}';
     if v_delivered then
+        v_ring := actionflow._partition('deliveries', v_now);
         with result as (
             select * from unnest(lease_tokens, ids, outcomes, statuses, errors, started_at, duration_ms, responses)
                 as r (lease_token, id, outcome, status, error, started_at, duration_ms, response)
@@ -40,13 +45,14 @@ begin
                 id, run_id, flow_id, endpoint_id, action, user_id, mode, state, is_awaited, attempts, attempted_at, duration_ms,
                 last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at, ring)
             select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, 'delivered', e.is_awaited, e.attempts, e.started_at,
-                e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, n.now, n.ring
-            from ended as e, (select actionflow._now() as now, actionflow._partition('deliveries', actionflow._now()) as ring) as n
+                e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, v_now, v_ring
+            from ended as e
         )
         select array_agg(e.id), array_agg(distinct e.run_id) filter (where e.is_awaited) into v_held, v_ended_runs
         from ended as e;
     end if;
     if v_dead then
+        v_ring := actionflow._partition('dead_letters', v_now);
         with result as (
             select * from unnest(lease_tokens, ids, outcomes, statuses, errors, started_at, duration_ms, responses)
                 as r (lease_token, id, outcome, status, error, started_at, duration_ms, response)
@@ -64,9 +70,9 @@ begin
                 last_status, last_error, response_prefix, earlier_attempts, created_at, finished_at,
                 order_key, profile, profile_part, body_head, body_tail, ring)
             select e.id, e.run_id, e.flow_id, e.endpoint_id, e.action, e.user_id, e.mode, e.is_awaited, e.attempts, e.started_at,
-                e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, n.now,
-                e.order_key, e.profile, e.profile_part, e.body_head, e.body_tail, n.ring
-            from ended as e, (select actionflow._now() as now, actionflow._partition('dead_letters', actionflow._now()) as ring) as n
+                e.duration_ms, e.status, e.error, e.response, e.earlier_attempts, e.created_at, v_now,
+                e.order_key, e.profile, e.profile_part, e.body_head, e.body_tail, v_ring
+            from ended as e
         )
         select v_held || array_agg(e.id), v_ended_runs || array_agg(distinct e.run_id) filter (where e.is_awaited)
         into v_held, v_ended_runs

@@ -1,4 +1,29 @@
 //! The meaning of actionflow, without Postgres, network, clock or randomness.
+//!
+//! The extension runs inside database backends and the worker beside the database; whatever both must agree on, and whatever
+//! is worth testing without either, is here.
+//!
+//! # Nouns
+//! - A *definition* is what a flow does: variables and actions ([`flow`]).
+//! - A *trigger payload* says for whom a flow starts, and with what ([`payload`]).
+//! - A *message* is the JSON that an endpoint receives; it is rendered around the customer, who is read later ([`message`]).
+//! - *Endpoint options* say where and how requests are made ([`endpoint`]).
+//! - A *signature* proves to the receiver where a message comes from ([`mod@signature`]).
+//! - An *outcome* is what an attempt means for its delivery ([`outcome`]); the *schedule* says when the next one is made
+//!   ([`retry`]).
+//! - An address is *refused* when no request may reach it ([`address`]).
+//! - A *ring* is history in a fixed number of partitions ([`retention`]).
+//! - A *wake-up* is what a commit owes to a worker that sleeps ([`wakeup`]).
+//!
+//! # Who calls whom
+//! The extension parses definitions, payloads and options, renders messages, picks partitions, and moves the wake-up counters
+//! that it keeps in shared memory. The worker signs, judges addresses, classifies answers and computes delays. JSON from people
+//! goes through [`input`], which knows every key and names the place of every mistake.
+//!
+//! # What it never does
+//! It opens nothing, waits for nothing and reads no clock: times and random numbers are arguments. It has no `unsafe` code and
+//! does not panic on any input. Its errors never repeat a secret, and it does not choose SQLSTATEs or HTTP statuses for them:
+//! that is the callers' part.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -168,3 +168,29 @@ async fn a_hanging_endpoint_does_not_delay_another_ones_deliveries() {
     .await;
     worker.kill().await;
 }
+
+#[tokio::test]
+async fn three_hanging_endpoints_together_do_not_delay_another_one_either() {
+    // As many as the default limits leave room for: each takes at most 128 of a worker's 512 slots.
+    const HANGING: [&str; 3] = ["slow1", "slow2", "slow3"];
+    let scene = Scene::new().await;
+    let users: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    for name in HANGING {
+        scene.endpoint(name, r#"{"timeout_ms": 120000}"#).await;
+        scene.flow(name, &[name]).await;
+        scene.receiver.always(&format!("/{name}"), Answer::Hang);
+        scene.start(name, &users).await;
+    }
+    scene.endpoint("fast", "{}").await;
+    scene.flow("fast", &["fast"]).await;
+    let worker = scene.db.worker().await;
+    for name in HANGING {
+        scene.receiver.wait_for(&format!("/{name}"), 1).await;
+    }
+    for batch in users[..100].chunks(10) {
+        scene.start("fast", batch).await;
+    }
+    scene.receiver.wait_for("/fast", 100).await;
+    worker.kill().await;
+}

@@ -1,5 +1,6 @@
 //! A commit wakes the worker, at most once, and not at all when nobody sleeps.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actionflow_tests::{Cluster, Database, Receiver};
@@ -51,6 +52,40 @@ async fn a_commit_wakes_a_sleeping_worker() {
 #[tokio::test]
 async fn a_commit_wakes_one_of_two_sleeping_workers() {
     every_commit_is_noticed(Cluster::shared(), 2).await;
+}
+
+#[tokio::test]
+async fn commits_that_race_with_a_worker_going_to_sleep_are_all_noticed() {
+    const SESSIONS: usize = 4;
+    let cluster = Cluster::own();
+    let (db, receiver) = prepare(&cluster).await;
+    let _workers = (db.worker().await, db.worker().await);
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        sessions.push(Arc::new(db.session().await));
+    }
+    for round in 0..10 * ROUNDS {
+        let started = Instant::now();
+        let inserts = sessions
+            .iter()
+            .cloned()
+            .enumerate()
+            .map(|(number, session)| {
+                let id = round * SESSIONS + number;
+                tokio::spawn(async move {
+                    session
+                        .run(&format!("insert into customers (id) values ({id})"))
+                        .await
+                })
+            });
+        for insert in inserts.collect::<Vec<_>>() {
+            insert.await.expect("the row is inserted");
+        }
+        receiver.wait_for("/crm", (round + 1) * SESSIONS).await;
+        // A worker that slept through a commit finds it with its poll, 5 s after it fell asleep.
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(4), "round {round} took {took:?}");
+    }
 }
 
 #[tokio::test]

@@ -44,16 +44,7 @@ impl Cluster {
 
     /// A cluster of one's own, with these lines added to its configuration.
     pub fn start(settings: &[&str]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let folder = clusters_folder().join(format!(
-            "cluster-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        ));
-        sweep();
-        // Its owner also has to remove what lies in it.
-        server_folder(&clusters_folder());
-        server_folder(&folder);
+        let folder = new_folder();
         let data = folder.join("data");
         run(as_server_user(pg_program("initdb"))
             .args([
@@ -76,6 +67,39 @@ impl Cluster {
         cluster.sql("postgres", &format!("create database {TEMPLATE}"));
         cluster.sql(TEMPLATE, "create extension actionflow");
         cluster
+    }
+
+    /// A hot standby of this cluster, streaming from it.
+    pub fn standby(&self) -> Self {
+        let folder = new_folder();
+        let data = folder.join("data");
+        run(as_server_user(pg_program("pg_basebackup"))
+            .args([
+                "--checkpoint=fast",
+                "--write-recovery-conf",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(&data)
+            .arg("-d")
+            .arg(self.url("postgres"))
+            .stdin(Stdio::null()));
+        let port = free_port();
+        append_configuration(&data, &format!("port = {port}\n"));
+        let guard = start_guarded(&folder);
+        Self {
+            folder,
+            port,
+            guard: Mutex::new(guard),
+        }
+    }
+
+    /// Makes a standby a server of its own.
+    pub fn promote(&self) {
+        run(as_server_user(pg_program("pg_ctl"))
+            .args(["promote", "-w", "-t", "60", "-D"])
+            .arg(self.folder.join("data"))
+            .stdin(Stdio::null()));
     }
 
     /// Stops the server without a checkpoint, as a crash does.
@@ -147,6 +171,18 @@ fn clusters_folder() -> PathBuf {
     repository().join(".dev/e2e")
 }
 
+/// An empty folder for one more cluster of this process.
+fn new_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = clusters_folder().join(format!("cluster-{}-{number}", std::process::id()));
+    sweep();
+    // Its owner also has to remove what lies in it.
+    server_folder(&clusters_folder());
+    server_folder(&folder);
+    folder
+}
+
 fn configure(data: &Path, port: u16, settings: &[&str]) {
     let mut lines = vec![
         "listen_addresses = '127.0.0.1'".to_owned(),
@@ -160,14 +196,15 @@ fn configure(data: &Path, port: u16, settings: &[&str]) {
         "log_line_prefix = '%m [%p] db=%d app=%a '".to_owned(),
     ];
     lines.extend(settings.iter().map(|&line| line.to_owned()));
-    let text = lines.join("\n") + "\n";
+    append_configuration(data, &(lines.join("\n") + "\n"));
+}
+
+/// Later lines go over earlier ones. Written by a process of the server's user, who owns the folder.
+fn append_configuration(data: &Path, lines: &str) {
     let file = data.join("postgresql.auto.conf");
-    // Through a process of the server's user, who owns the folder.
-    let mut write = as_server_user("sh");
-    write
-        .args(["-c", "printf '%s' \"$1\" >\"$2\"", "sh", &text])
-        .arg(file);
-    run(&mut write);
+    run(as_server_user("sh")
+        .args(["-c", "printf '%s' \"$1\" >>\"$2\"", "sh", lines])
+        .arg(file));
 }
 
 fn start_guarded(folder: &Path) -> Child {

@@ -38,6 +38,16 @@ impl<'a> Database<'a> {
         Self::copy_of(cluster, "template0").await
     }
 
+    /// The database of the same name in a standby of its cluster.
+    pub async fn on<'b>(&self, standby: &'b Cluster) -> Database<'b> {
+        Database {
+            cluster: standby,
+            name: self.name.clone(),
+            sql: Session::connect(&standby.url(&self.name)).await,
+            expected: self.expected.clone(),
+        }
+    }
+
     async fn copy_of(cluster: &'a Cluster, template: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));

@@ -237,7 +237,7 @@ impl Rows {
     }
 }
 
-/// A column's description, which PostgreSQL 18 keeps in another place than earlier ones.
+/// The description of a column. Version 18 keeps it in another place than earlier ones.
 ///
 /// # Safety
 /// The descriptor must be valid and have more than `index` columns.

@@ -5,97 +5,99 @@ mod tests {
     use crate::tests::{error_of, scene, text};
     use pgrx::prelude::*;
 
+    /// Statements with what they must say.
+    const MISTAKES: &[(&str, &str)] = &[
+        (
+            "select actionflow.create_flow('x', '{\"actions\": [], \"steps\": []}')",
+            "22023 | invalid flow definition: unknown key \"steps\" | At path $. | Use only: variables, actions.",
+        ),
+        (
+            "select actionflow.create_flow('x', '{\"actions\": [{\"name\": \"a\", \"type\": \"notify\", \"endpoints\": [\"nope\"]}]}')",
+            "42704 | endpoint \"nope\" does not exist | At path $.actions[0].endpoints[0]. | Create it with actionflow.create_endpoint.",
+        ),
+        (
+            "select actionflow.create_flow('x', '{\"actions\": [{\"name\": \"a\", \"type\": \"enrich\", \"endpoint\": \"crm\"}]}')",
+            "0A000 | invalid flow definition: an \"enrich\" action is not supported yet | At path $.actions[0].type. | Leave it out.",
+        ),
+        (
+            "select actionflow.create_flow('welcome', '{\"actions\": []}')",
+            "42710 | flow \"welcome\" already exists | Change its draft with actionflow.update_flow.",
+        ),
+        (
+            "select actionflow.create_flow(' x', '{\"actions\": []}')",
+            "22023 | invalid flow name ' x' | Use 1 to 100 printable characters without \"/\" and without blanks at either end.",
+        ),
+        (
+            "select actionflow.create_endpoint('e', 'ftp://example.com')",
+            "22023 | invalid endpoint options: the URL cannot be used | At path $.url. | Use an absolute http or https URL with a host and without a user name, password or fragment.",
+        ),
+        (
+            "select actionflow.create_endpoint('e', 'http://example.com', '{\"timeout\": 3}')",
+            "22023 | invalid endpoint options: unknown key \"timeout\" | At path $. | Use only: url, headers, timeout_ms, success, retry_seconds, max_in_flight, rate_per_second, ordered, test_url, secret.",
+        ),
+        (
+            "select * from actionflow.start_flow('nope', '{\"targetUserIds\": \"1\"}')",
+            "42704 | flow \"nope\" does not exist | Create it with actionflow.create_flow.",
+        ),
+        (
+            "select * from actionflow.start_flow('welcome', '{\"targetUserIds\": \"1\"}', 'dry')",
+            "22023 | invalid mode \"dry\" | Use one of: live, test.",
+        ),
+        (
+            "select * from actionflow.start_flow('welcome', '{\"targetUserIds\": 1.5}')",
+            "22023 | invalid trigger payload: expected a string, got a number | At path $.targetUserIds[0]. | Give a string.",
+        ),
+        (
+            "select actionflow.emit_event('x', '1', '[]')",
+            "22023 | the properties of an event must be a JSON object | Give an object such as '{\"amount\": 10}'.",
+        ),
+        (
+            "select actionflow.emit_event('registration', '1')",
+            "22023 | event \"registration\" needs \"verification_url\" in its properties | Give the link that the person has to follow, as an absolute http or https URL.",
+        ),
+        (
+            "select actionflow.watch_customers('customers', 'nope')",
+            "42703 | column \"nope\" of relation \"public.customers\" does not exist | Name columns of the customer table in id_column and profile.",
+        ),
+        (
+            "select actionflow.watch_customers('pg_stats')",
+            "42809 | \"pg_stats\" is not a permanent table | Watch an ordinary or a partitioned table.",
+        ),
+        (
+            "select actionflow.unwatch_customers('pg_class')",
+            "42704 | table \"pg_class\" is not watched | Call actionflow.watch_customers first.",
+        ),
+        (
+            "select actionflow.delete_endpoint('crm')",
+            "2BP01 | endpoint \"crm\" is used by flow \"welcome\" | Publish the flow without the endpoint, or archive it.",
+        ),
+        (
+            "select actionflow.set_trigger_mode(1, 'off')",
+            "22023 | invalid trigger mode 'off' | Use one of: test, live, disabled.",
+        ),
+        (
+            "select actionflow.remove_trigger(t.id) from actionflow.triggers as t",
+            "55000 | the api trigger of a flow is always there | Archive the flow to stop it from being started.",
+        ),
+        (
+            "select actionflow.replay_delivery(99)",
+            "42704 | delivery 99 does not exist | actionflow.deliveries lists the deliveries.",
+        ),
+        (
+            "select actionflow.cancel_run(99)",
+            "42704 | run 99 does not exist | actionflow.runs lists the runs.",
+        ),
+        (
+            "select actionflow.set_setting('max_flow_depth', '100')",
+            "22023 | invalid value for setting \"max_flow_depth\" | Give a whole number from 1 to 64.",
+        ),
+    ];
+
     #[pg_test]
     fn mistakes_are_told_with_code_detail_and_hint() {
         scene();
-        let cases = [
-            (
-                "select actionflow.create_flow('x', '{\"actions\": [], \"steps\": []}')",
-                "22023 | invalid flow definition: unknown key \"steps\" | At path $. | Use only: variables, actions.",
-            ),
-            (
-                "select actionflow.create_flow('x', '{\"actions\": [{\"name\": \"a\", \"type\": \"notify\", \"endpoints\": [\"nope\"]}]}')",
-                "42704 | endpoint \"nope\" does not exist | At path $.actions[0].endpoints[0]. | Create it with actionflow.create_endpoint.",
-            ),
-            (
-                "select actionflow.create_flow('x', '{\"actions\": [{\"name\": \"a\", \"type\": \"enrich\", \"endpoint\": \"crm\"}]}')",
-                "0A000 | invalid flow definition: an \"enrich\" action is not supported yet | At path $.actions[0].type. | Leave it out.",
-            ),
-            (
-                "select actionflow.create_flow('welcome', '{\"actions\": []}')",
-                "42710 | flow \"welcome\" already exists | Change its draft with actionflow.update_flow.",
-            ),
-            (
-                "select actionflow.create_flow(' x', '{\"actions\": []}')",
-                "22023 | invalid flow name ' x' | Use 1 to 100 printable characters without \"/\" and without blanks at either end.",
-            ),
-            (
-                "select actionflow.create_endpoint('e', 'ftp://example.com')",
-                "22023 | invalid endpoint options: the URL cannot be used | At path $.url. | Use an absolute http or https URL with a host and without a user name, password or fragment.",
-            ),
-            (
-                "select actionflow.create_endpoint('e', 'http://example.com', '{\"timeout\": 3}')",
-                "22023 | invalid endpoint options: unknown key \"timeout\" | At path $. | Use only: url, headers, timeout_ms, success, retry_seconds, max_in_flight, rate_per_second, ordered, test_url, secret.",
-            ),
-            (
-                "select * from actionflow.start_flow('nope', '{\"targetUserIds\": \"1\"}')",
-                "42704 | flow \"nope\" does not exist | Create it with actionflow.create_flow.",
-            ),
-            (
-                "select * from actionflow.start_flow('welcome', '{\"targetUserIds\": \"1\"}', 'dry')",
-                "22023 | invalid mode \"dry\" | Use one of: live, test.",
-            ),
-            (
-                "select * from actionflow.start_flow('welcome', '{\"targetUserIds\": 1.5}')",
-                "22023 | invalid trigger payload: expected a string, got a number | At path $.targetUserIds[0]. | Give a string.",
-            ),
-            (
-                "select actionflow.emit_event('x', '1', '[]')",
-                "22023 | the properties of an event must be a JSON object | Give an object such as '{\"amount\": 10}'.",
-            ),
-            (
-                "select actionflow.emit_event('registration', '1')",
-                "22023 | event \"registration\" needs \"verification_url\" in its properties | Give the link that the person has to follow, as an absolute http or https URL.",
-            ),
-            (
-                "select actionflow.watch_customers('customers', 'nope')",
-                "42703 | column \"nope\" of relation \"public.customers\" does not exist | Name columns of the customer table in id_column and profile.",
-            ),
-            (
-                "select actionflow.watch_customers('pg_stats')",
-                "42809 | \"pg_stats\" is not a permanent table | Watch an ordinary or a partitioned table.",
-            ),
-            (
-                "select actionflow.unwatch_customers('pg_class')",
-                "42704 | table \"pg_class\" is not watched | Call actionflow.watch_customers first.",
-            ),
-            (
-                "select actionflow.delete_endpoint('crm')",
-                "2BP01 | endpoint \"crm\" is used by flow \"welcome\" | Publish the flow without the endpoint, or archive it.",
-            ),
-            (
-                "select actionflow.set_trigger_mode(1, 'off')",
-                "22023 | invalid trigger mode 'off' | Use one of: test, live, disabled.",
-            ),
-            (
-                "select actionflow.remove_trigger(t.id) from actionflow.triggers as t",
-                "55000 | the api trigger of a flow is always there | Archive the flow to stop it from being started.",
-            ),
-            (
-                "select actionflow.replay_delivery(99)",
-                "42704 | delivery 99 does not exist | actionflow.deliveries lists the deliveries.",
-            ),
-            (
-                "select actionflow.cancel_run(99)",
-                "42704 | run 99 does not exist | actionflow.runs lists the runs.",
-            ),
-            (
-                "select actionflow.set_setting('max_flow_depth', '100')",
-                "22023 | invalid value for setting \"max_flow_depth\" | Give a whole number from 1 to 64.",
-            ),
-        ];
-        for (statement, expected) in cases {
-            assert_eq!(error_of(statement), expected, "{statement}");
+        for (statement, expected) in MISTAKES {
+            assert_eq!(error_of(statement), *expected, "{statement}");
         }
     }
 

@@ -154,6 +154,28 @@ async fn nothing_is_lost_and_little_is_repeated_whatever_breaks() {
 }
 
 #[tokio::test]
+async fn a_promoted_standby_goes_on_where_the_primary_stopped() {
+    let primary = Cluster::own();
+    let (mut db, receiver) = crate::wakeup::prepare(&primary).await;
+    db.expect_in_log("");
+    let standby = primary.standby();
+    let copy = db.on(&standby).await;
+    db.sql
+        .run("insert into customers (id) select generate_series(1, 50)")
+        .await;
+    crate::scene::wait_for_rows(&copy.sql, "select count(*) from customers", &["50"]).await;
+    primary.stop();
+    standby.promote();
+    let _worker = copy.worker().await;
+    settle(&copy.sql).await;
+    copy.sql.run("insert into customers (id) values (51)").await;
+    receiver.wait_for("/crm", 51).await;
+    settle(&copy.sql).await;
+    assert_eq!(ids(&receiver.all()).len(), 51);
+    assert_eq!(receiver.all().len(), 51);
+}
+
+#[tokio::test]
 async fn a_dead_workers_delivery_is_taken_over_within_15_seconds() {
     let scene = Scene::new().await;
     scene.endpoint("crm", r#"{"timeout_ms": 60000}"#).await;

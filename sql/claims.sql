@@ -3,7 +3,8 @@
 --
 -- All of it is definer's work, so that the worker's role needs no right on any table; grants.sql gives the functions.
 
--- How many more deliveries an endpoint may have in flight now; takes what it grants out of the token bucket.
+-- How many more deliveries an endpoint may have in flight now, when a worker has slots for `wanted`; takes what it grants
+-- out of the token bucket.
 create function actionflow._endpoint_allowance(
     endpoint_id bigint, max_in_flight int, rate_per_second double precision, wanted int, lease interval, as_of timestamptz
 ) returns int
@@ -11,7 +12,8 @@ language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_allowance int := wanted;
+    v_allowance int;
+    v_in_flight bigint;
     v_tokens double precision;
     v_refilled_at timestamptz;
 begin
@@ -25,12 +27,16 @@ begin
             return 0;
         end if;
     end if;
-    v_allowance := least(v_allowance, coalesce(max_in_flight, (actionflow._setting_value('default_max_in_flight'))::int) - (
-        select count(*)
-        from actionflow._delivery as d
-        where d.endpoint_id = _endpoint_allowance.endpoint_id
-            and d.next_attempt_at > as_of and d.next_attempt_at <= as_of + lease * 2
-            and d.lease_token is not null));
+    select count(*) into v_in_flight
+    from actionflow._delivery as d
+    where d.endpoint_id = _endpoint_allowance.endpoint_id
+        and d.next_attempt_at > as_of and d.next_attempt_at <= as_of + lease * 2
+        and d.lease_token is not null;
+    -- At most half of what the worker has left and this endpoint has taken: however many endpoints hang, there are
+    -- slots for the next one.
+    v_allowance := least(
+        (wanted + v_in_flight + 1) / 2,
+        coalesce(max_in_flight, (actionflow._setting_value('default_max_in_flight'))::int)) - v_in_flight;
     if rate_per_second is not null then
         -- At most one second's worth is saved up, and always room for one.
         v_tokens := least(greatest(rate_per_second, 1),
@@ -88,7 +94,6 @@ begin
 end
 $$;
 
--- Of several endpoints with work, each gets at most half of what is left, so that slow ones cannot take it all.
 create function actionflow.claim_deliveries(
     max_deliveries int,
     lease interval default '12 seconds',
@@ -125,7 +130,7 @@ begin
     loop
         exit when v_left <= 0;
         v_allowance := actionflow._endpoint_allowance(
-            v_endpoint.id, v_endpoint.max_in_flight, v_endpoint.rate_per_second, (v_left + 1) / 2, lease, as_of);
+            v_endpoint.id, v_endpoint.max_in_flight, v_endpoint.rate_per_second, v_left, lease, as_of);
         if v_allowance > 0 then
             v_claimed := actionflow._claim_from_endpoint(
                 v_endpoint.id, v_endpoint.is_ordered, v_allowance, lease_token, lease, as_of);

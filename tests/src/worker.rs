@@ -85,6 +85,13 @@ impl WorkerBuilder {
 
     /// Starts it and waits until it is ready to deliver.
     pub async fn start(self) -> Worker {
+        let worker = self.start_unready().await;
+        worker.wait_until_ready().await;
+        worker
+    }
+
+    /// Starts it and waits only until it serves `/readyz`.
+    pub async fn start_unready(self) -> Worker {
         let mut worker = self.spawn();
         worker.address = eventually(PATIENCE, async || {
             assert!(
@@ -96,7 +103,6 @@ impl WorkerBuilder {
             log.ok_or_else(|| format!("no address in the log of the worker:\n{}", worker.log()))
         })
         .await;
-        worker.wait_until_ready().await;
         worker
     }
 

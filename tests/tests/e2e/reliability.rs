@@ -159,14 +159,22 @@ async fn a_promoted_standby_goes_on_where_the_primary_stopped() {
     let (mut db, receiver) = crate::wakeup::prepare(&primary).await;
     db.expect_in_log("");
     let standby = primary.standby();
-    let copy = db.on(&standby).await;
+    let mut copy = db.on(&standby).await;
+    copy.expect_in_log("read-only transaction");
+    copy.expect_in_log("during recovery");
     db.sql
         .run("insert into customers (id) select generate_series(1, 50)")
         .await;
     crate::scene::wait_for_rows(&copy.sql, "select count(*) from customers", &["50"]).await;
+    // Whatever it says about a database that it cannot write to, it stays.
+    let worker = copy
+        .worker_builder()
+        .expect_in_log("")
+        .start_unready()
+        .await;
     primary.stop();
     standby.promote();
-    let _worker = copy.worker().await;
+    worker.wait_until_ready().await;
     settle(&copy.sql).await;
     copy.sql.run("insert into customers (id) values (51)").await;
     receiver.wait_for("/crm", 51).await;

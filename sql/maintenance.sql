@@ -14,7 +14,7 @@ declare
     v_keys bigint;
 begin
     if not pg_try_advisory_xact_lock('actionflow._event'::regclass::oid::int, 0) then
-        return '{"skipped": true}';
+        return '{"skipped": true, "more": false}';
     end if;
     begin
         v_truncated := actionflow._truncate_expired('actionflow._event', 'events', v_now)
@@ -33,7 +33,7 @@ begin
     )
     delete from actionflow._start_key as k using expired as e where k.ctid = e.ctid;
     get diagnostics v_keys = row_count;
-    return jsonb_build_object('truncated_partitions', v_truncated, 'expired_start_keys', v_keys);
+    return jsonb_build_object('truncated_partitions', v_truncated, 'expired_start_keys', v_keys, 'more', v_keys = 5000);
 end
 $$;
 

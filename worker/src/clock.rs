@@ -19,13 +19,23 @@ pub(crate) async fn run(queue: Arc<PgQueue>, metrics: Arc<Metrics>) {
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        match queue.maintain().await {
-            Ok(report) => tracing::debug!(report, "maintained the database: {report}"),
-            Err(error) => {
-                metrics.database_errors.inc();
-                let error = anyhow::Error::new(error).context("maintain the database");
-                tracing::warn!("failed to {error:#}");
-            }
+        // Small steps, each a transaction of its own, until nothing is left.
+        while maintain(&queue, &metrics).await {}
+    }
+}
+
+/// One call; true when there is more to do at once.
+async fn maintain(queue: &PgQueue, metrics: &Metrics) -> bool {
+    match queue.maintain().await {
+        Ok(report) => {
+            tracing::debug!(%report, "maintained the database: {report}");
+            report["more"] == true
+        }
+        Err(error) => {
+            metrics.database_errors.inc();
+            let error = anyhow::Error::new(error).context("maintain the database");
+            tracing::warn!("failed to {error:#}");
+            false
         }
     }
 }

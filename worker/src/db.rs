@@ -120,19 +120,16 @@ impl PgQueue {
     ///
     /// # Errors
     /// When the call fails; the next one makes up for it.
-    pub async fn maintain(&self) -> Result<String, DbError> {
+    pub async fn maintain(&self) -> Result<serde_json::Value, DbError> {
         let mut link = self.upkeep.lock().await;
         let call = async {
             let (session, _) = link.session().await?;
-            let statement = session
-                .statement("select actionflow.maintain()::text")
-                .await?;
-            let report: Option<String> = session
+            let statement = session.statement("select actionflow.maintain()").await?;
+            Ok(session
                 .client()
                 .query_one(&statement, &[])
                 .await?
-                .try_get(0)?;
-            Ok(report.unwrap_or_default())
+                .try_get(0)?)
         };
         let result = within(MAINTAIN_BUDGET, call).await;
         settle(&mut link, result)

@@ -20,6 +20,7 @@ mod reliability;
 mod retries;
 mod scene;
 mod schema_changes;
+mod surface;
 mod tables;
 mod triggers;
 mod versions;

@@ -223,6 +223,7 @@ async fn a_worker_survives_the_loss_of_its_connections() {
         .db
         .worker_builder()
         .expect_in_log("terminating connection")
+        .expect_in_log("connection closed")
         .start()
         .await;
     for user in ["1", "2", "3"] {

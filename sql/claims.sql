@@ -229,7 +229,7 @@ set search_path = pg_catalog, pg_temp
 return (
     select jsonb_build_object(
         'name', e.name, 'headers', e.headers, 'timeout_ms', e.timeout_ms, 'success', e.success,
-        'retry_seconds', e.retry_seconds,
+        'retry_seconds', e.retry_seconds, 'max_in_flight', e.max_in_flight,
         'secrets', (
             select jsonb_agg(s.secret order by s.id desc)
             from actionflow._endpoint_secret as s

@@ -12,7 +12,7 @@ insert into actionflow._setting_default (name, value) values
     ('max_flow_depth', '8'),
     ('idempotency_retention', '"90 days"'),
     ('retention', '{"events": 90, "runs": 30, "deliveries": 30, "dead_letters": 90}'),
-    ('default_max_in_flight', '256');
+    ('default_max_in_flight', '512');
 
 create table actionflow._setting (
     name text primary key,

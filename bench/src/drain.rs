@@ -1,20 +1,14 @@
 //! A backlog is queued while the worker is stopped; how fast is it drained, and with how much memory?
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::Bench;
 use crate::contestant::Contestant;
-use crate::process::Worker;
+use crate::process::{POLL_INTERVAL, WAIT_TIMEOUT, Worker};
 use crate::report::{Table, range};
 use crate::stats::Summary;
-
-/// Longer than the slowest contestant needs for the memory scenario's backlog.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Short against a run of seconds, and cheap: it reads a counter in this process.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// One drained backlog.
 #[derive(Debug)]
@@ -160,19 +154,8 @@ async fn fill(bench: &Bench, database: &str, deliveries: u32) -> Result<()> {
 /// # Errors
 /// When the worker ends or ten minutes pass before that.
 pub async fn wait_for_arrivals(bench: &Bench, worker: &mut Worker, expected: u64) -> Result<()> {
-    let deadline = Instant::now() + DRAIN_TIMEOUT;
-    loop {
-        let arrived = bench.receiver.ledger().distinct();
-        if arrived >= expected {
-            return Ok(());
-        }
-        worker.ensure_running()?;
-        ensure!(
-            Instant::now() < deadline,
-            "only {arrived} of {expected} requests arrived"
-        );
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
+    let arrived = || bench.receiver.ledger().distinct();
+    worker.wait_for("requests arrived", expected, arrived).await
 }
 
 /// Returns when the queue had nothing left, and how many queries it took to see that. Asked only after the last
@@ -185,7 +168,7 @@ async fn wait_until_done(
 ) -> Result<(Instant, f64)> {
     let query = contestant.remaining_query().context("no worker")?;
     let client = bench.server.connect(database).await?;
-    let deadline = Instant::now() + DRAIN_TIMEOUT;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     let mut polls = 0.0;
     loop {
         let remaining: i64 = client.query_one(query, &[]).await?.get(0);

@@ -130,7 +130,10 @@ async fn measure(
     } else {
         None
     };
-    let commits = bench.server.commits(&database).await?;
+    let commits = match &worker {
+        Some(_) => bench.server.commits(&database).await?,
+        None => bench.server.published_commits(&database).await?,
+    };
     let wal = bench.server.wal_bytes().await?;
     let arrivals = bench.receiver.ledger().arrivals;
 

@@ -5,13 +5,14 @@
 //! contestants alternate, so that a slow minute of the machine falls on all of them; medians over the rounds are
 //! reported with their range.
 //!
-//! [`drain`], [`insert`] and [`latency`] are the scenarios; all of them use the one [`receiver::Receiver`].
+//! [`drain`], [`insert`], [`latency`] and [`isolation`] are the scenarios; all of them use the one [`receiver::Receiver`].
 //! `bench/README.md` says how to read the figures.
 
 pub mod contestant;
 pub mod database;
 pub mod drain;
 pub mod insert;
+pub mod isolation;
 pub mod latency;
 pub mod process;
 pub mod receiver;

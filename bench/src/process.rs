@@ -3,13 +3,19 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::process::{Child, Command};
 
 /// Longer than any contestant's own grace period for requests in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Longer than the slowest contestant needs for the memory scenario's backlog.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Short against a run of seconds, and cheap where it reads a counter in this process.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The unit of time in `/proc` is the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -53,6 +59,31 @@ impl Worker {
         match self.child.try_wait()? {
             Some(status) => bail!("{} ended early: {status}; see its log", self.program),
             None => Ok(()),
+        }
+    }
+
+    /// Waits until `count` has reached `wanted`; `what` completes "3 of 5 ...".
+    ///
+    /// # Errors
+    /// When the process ends or ten minutes pass before that.
+    pub async fn wait_for(
+        &mut self,
+        what: &str,
+        wanted: u64,
+        count: impl Fn() -> u64,
+    ) -> Result<()> {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        loop {
+            let reached = count();
+            if reached >= wanted {
+                return Ok(());
+            }
+            self.ensure_running()?;
+            ensure!(
+                Instant::now() < deadline,
+                "only {reached} of {wanted} {what}"
+            );
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -107,5 +138,12 @@ impl Worker {
             self.child.kill().await?;
         }
         Ok(())
+    }
+    /// Ends the process at once, whatever it has under way.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("kill the worker")
     }
 }

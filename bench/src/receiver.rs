@@ -1,4 +1,5 @@
-//! The HTTP endpoint that every contestant posts to: it answers 200 and remembers what arrived.
+//! The HTTP endpoint that every contestant posts to: it answers 200 and remembers what arrived. A second path answers
+//! only after half a minute.
 //!
 //! It runs on one thread of its own, over kept-alive HTTP/1.1, and in the driver's process, so that an arrival and a
 //! commit are read from the same monotonic clock.
@@ -6,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,11 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+/// How long a request to the slow path waits for its answer.
+pub const SLOW_ANSWER: Duration = Duration::from_secs(30);
+
+const SLOW_PATH: &str = "/slow";
 
 /// What has arrived since the last [`Receiver::reset`].
 #[derive(Debug, Default)]
@@ -73,7 +80,36 @@ impl Ledger {
 #[derive(Debug, Clone)]
 pub struct Receiver {
     address: SocketAddr,
-    ledger: Arc<Mutex<Ledger>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    ledger: Mutex<Ledger>,
+    hanging: AtomicU64,
+}
+
+/// Counts one request that waits for its answer, until it is dropped with the answer or with the connection.
+struct Hanging<'a>(&'a AtomicU64);
+
+impl<'a> Hanging<'a> {
+    fn count(hanging: &'a AtomicU64) -> Self {
+        hanging.fetch_add(1, Ordering::Relaxed);
+        Self(hanging)
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A panic elsewhere leaves counters that are still right, one request apart at most.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Receiver {
@@ -86,15 +122,15 @@ impl Receiver {
         listener.set_nonblocking(true)?;
         let receiver = Self {
             address: listener.local_addr()?,
-            ledger: Arc::default(),
+            shared: Arc::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let ledger = Arc::clone(&receiver.ledger);
+        let shared = Arc::clone(&receiver.shared);
         std::thread::Builder::new()
             .name("receiver".into())
-            .spawn(move || runtime.block_on(serve(listener, ledger)))?;
+            .spawn(move || runtime.block_on(serve(listener, shared)))?;
         Ok(receiver)
     }
 
@@ -102,10 +138,19 @@ impl Receiver {
         format!("http://{}/hook", self.address)
     }
 
+    /// A request to it is answered after [`SLOW_ANSWER`], and is not in the ledger.
+    pub fn slow_url(&self) -> String {
+        format!("http://{}{SLOW_PATH}", self.address)
+    }
+
+    /// Requests to the slow path that wait for their answer now.
+    pub fn hanging(&self) -> u64 {
+        self.shared.hanging.load(Ordering::Relaxed)
+    }
+
     /// The ledger; arrivals wait while the guard is held.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // A panic elsewhere leaves counters that are still right, one request apart at most.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.ledger()
     }
 
     /// Forgets everything, and counts only.
@@ -122,7 +167,7 @@ impl Receiver {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, ledger: Arc<Mutex<Ledger>>) {
+async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return eprintln!("failed to listen: {error:#}"),
@@ -138,8 +183,8 @@ async fn serve(listener: std::net::TcpListener, ledger: Arc<Mutex<Ledger>>) {
         if let Err(error) = stream.set_nodelay(true) {
             eprintln!("failed to set TCP_NODELAY: {error:#}");
         }
-        let ledger = Arc::clone(&ledger);
-        let service = service_fn(move |request| answer(request, Arc::clone(&ledger)));
+        let shared = Arc::clone(&shared);
+        let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
         tokio::spawn(async move {
             // Only a connection that its client dropped ends in an error.
             let _dropped = hyper::server::conn::http1::Builder::new()
@@ -151,23 +196,23 @@ async fn serve(listener: std::net::TcpListener, ledger: Arc<Mutex<Ledger>>) {
 
 async fn answer(
     request: Request<Incoming>,
-    ledger: Arc<Mutex<Ledger>>,
+    shared: Arc<Shared>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() == Method::GET {
-        let stats = ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .stats();
+        let stats = shared.ledger().stats();
         return Ok(Response::new(Full::from(stats.to_string())));
+    }
+    if request.uri().path() == SLOW_PATH {
+        let _hanging = Hanging::count(&shared.hanging);
+        tokio::time::sleep(SLOW_ANSWER).await;
+        return Ok(Response::new(Full::default()));
     }
     let (head, body) = request.into_parts();
     let id = head.headers.get("webhook-id");
     // A body that breaks off belongs to a request that its sender will repeat.
     if let Ok(body) = body.collect().await {
-        ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .record(id.map_or(&b""[..], |id| id.as_bytes()), &body.to_bytes());
+        let id = id.map_or(&b""[..], |id| id.as_bytes());
+        shared.ledger().record(id, &body.to_bytes());
     }
     Ok(Response::new(Full::default()))
 }

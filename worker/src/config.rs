@@ -34,7 +34,7 @@ pub struct Args {
     pub listen: String,
 
     /// How many deliveries may be under way at once
-    #[arg(long, env = "ACTIONFLOW_CONCURRENCY", default_value = "512")]
+    #[arg(long, env = "ACTIONFLOW_CONCURRENCY", default_value = "1024")]
     pub concurrency: String,
 
     /// Lets deliveries reach private, loopback and link-local addresses

@@ -18,21 +18,18 @@ use crate::queue::{Claim, Finished, Queue};
 use crate::telemetry::Metrics;
 
 /// The largest claim. More gains little, and its answer is held in memory at once.
-const MAX_CLAIM: usize = 512;
+const MAX_CLAIM: usize = 1024;
 
-/// A claim waits until a quarter of the slots is free, or this many, so that batches stay large under load ...
+/// Under load, a claim waits until a quarter of the slots is free, or this many, so that batches stay large ...
 const GATHERED_SLOTS: usize = 128;
 
 /// ... but not longer than this: slow endpoints may hold the other slots for half a minute.
 const GATHER_TIME: Duration = Duration::from_millis(3);
 
-/// A claim of at least this many that left slots free has met the limit of an endpoint under load. What it may claim
-/// next is what is recorded meanwhile, so the loop lets some come together instead of claiming a handful at a time.
-const LIMITED_CLAIM: usize = 32;
-
-/// How long it lets them come together: below a third of the time in which 256 deliveries in flight are made at 20,000
-/// a second, so the endpoint is never short of work.
-const LIMITED_PAUSE: Duration = Duration::from_millis(4);
+/// How long the loop rests after a claim that left slots free: an endpoint has met its limit, or the queue is empty. What
+/// can be claimed next is what is recorded or queued meanwhile, so some of it may come together; without the rest, the
+/// loop claims a handful at a time as fast as it can, and is ten times slower in all.
+const REST: Duration = Duration::from_millis(2);
 
 /// The longest wait before the database is tried again.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -65,9 +62,17 @@ impl<Q: Queue> Dispatcher<Q> {
         let mut listener = Listener::new(self.queue.clone(), self.recorded.clone());
         let mut directory = Directory::new(self.metrics.clone());
         let mut backoff = Backoff::new(MAX_PAUSE);
-        while let Some(permits) = self.free_slots(&slots).await {
+        let mut wanted = 1;
+        while let Some(permits) = self.free_slots(&slots, wanted).await {
+            let asked = permits.num_permits();
             match self.turn(permits, &mut listener, &mut directory).await {
-                Ok(()) => backoff.reset(),
+                Ok(claimed) => {
+                    // Half is what one endpoint may take of the free slots. Less than that is no load: slots that slow
+                    // endpoints hold are no reason to let the others wait for a larger claim.
+                    let is_under_load = claimed * 2 >= asked;
+                    wanted = if is_under_load { self.large_claim() } else { 1 };
+                    backoff.reset();
+                }
                 Err(error) if error.is_final() => return Err(error),
                 Err(error) => {
                     listener.failed();
@@ -79,13 +84,13 @@ impl<Q: Queue> Dispatcher<Q> {
         Ok(())
     }
 
-    /// One claim, and what follows from it.
+    /// One claim, and what follows from it; how many deliveries it took.
     async fn turn(
         &self,
         permits: OwnedSemaphorePermit,
         listener: &mut Listener<Q>,
         directory: &mut Directory,
-    ) -> Result<(), DbError> {
+    ) -> Result<usize, DbError> {
         // Leases are counted from before the claim, so that they never last longer than believed.
         let since = Instant::now();
         let asked = permits.num_permits();
@@ -100,7 +105,7 @@ impl<Q: Queue> Dispatcher<Q> {
                 .stop
                 .run_until_cancelled(listener.found_none(next_claim_in))
                 .await;
-            return waited.unwrap_or(Ok(()));
+            return waited.unwrap_or(Ok(())).map(|()| 0);
         }
         let claimed = deliveries.len();
         self.dispatch(
@@ -113,10 +118,10 @@ impl<Q: Queue> Dispatcher<Q> {
             directory,
         );
         listener.found_some().await?;
-        if (LIMITED_CLAIM..asked).contains(&claimed) {
-            self.stop.run_until_cancelled(sleep(LIMITED_PAUSE)).await;
+        if claimed < asked {
+            self.stop.run_until_cancelled(sleep(REST)).await;
         }
-        Ok(())
+        Ok(claimed)
     }
 
     fn dispatch(
@@ -146,11 +151,18 @@ impl<Q: Queue> Dispatcher<Q> {
         }
     }
 
-    /// Waits for free slots, and for recording to work; `None` when the loop is stopped.
-    async fn free_slots(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    fn large_claim(&self) -> usize {
+        (self.concurrency / 4).clamp(1, GATHERED_SLOTS)
+    }
+
+    /// Waits for `wanted` slots, a short while, and for recording to work; `None` when the loop is stopped.
+    async fn free_slots(
+        &self,
+        slots: &Arc<Semaphore>,
+        wanted: usize,
+    ) -> Option<OwnedSemaphorePermit> {
         let gathered = async {
             self.health.wait_for_recording().await;
-            let wanted = (self.concurrency / 4).clamp(1, GATHERED_SLOTS);
             let mut permits = match timeout(GATHER_TIME, acquire(slots, wanted)).await {
                 Ok(permits) => permits,
                 Err(_) => self.first_free_slot(slots).await,

@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use actionflow_bench::contestant::{Contestant, Programs};
 use actionflow_bench::database::Server;
 use actionflow_bench::receiver::Receiver;
 use actionflow_bench::report::Table;
-use actionflow_bench::{Bench, drain, insert, latency};
+use actionflow_bench::{Bench, drain, insert, isolation, latency};
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
@@ -16,6 +17,7 @@ enum Part {
     Drain,
     Insert,
     Latency,
+    Isolation,
     Memory,
 }
 
@@ -30,7 +32,7 @@ struct Arguments {
         long,
         env = "BENCH_PARTS",
         value_delimiter = ' ',
-        default_value = "drain insert latency memory"
+        default_value = "drain insert latency isolation memory"
     )]
     parts: Vec<Part>,
     #[arg(
@@ -46,7 +48,7 @@ struct Arguments {
     #[arg(long, env = "BENCH_DELIVERIES", default_value_t = 20_000)]
     deliveries: u32,
     /// Length of one pgbench run.
-    #[arg(long, env = "BENCH_SECONDS", default_value_t = 10)]
+    #[arg(long, env = "BENCH_SECONDS", default_value_t = 5)]
     seconds: u32,
     /// Clients of the pgbench runs; the last number is used beside the running worker, too.
     #[arg(
@@ -56,7 +58,7 @@ struct Arguments {
         default_value = "1 8 32"
     )]
     clients: Vec<u32>,
-    /// Inserts of the latency part.
+    /// Inserts of the latency part, and of each measurement of the isolation part.
     #[arg(long, env = "BENCH_LATENCY_INSERTS", default_value_t = 500)]
     latency_inserts: u32,
     /// Backlog of the memory part.
@@ -78,6 +80,7 @@ async fn main() -> Result<()> {
         contestant.prepare(&bench).await?;
     }
     for part in arguments.parts {
+        let start = Instant::now();
         match part {
             Part::Drain => print(&drain::run(&bench, arguments.deliveries, bench.rounds).await?)?,
             Part::Insert => {
@@ -91,9 +94,14 @@ async fn main() -> Result<()> {
                 }
             }
             Part::Latency => print(&latency::run(&bench, arguments.latency_inserts).await?)?,
+            Part::Isolation => match isolation::run(&bench, arguments.latency_inserts).await? {
+                Some(table) => print(&table)?,
+                None => eprintln!("isolation is measured with actionflow only"),
+            },
             // Once: peak memory hardly varies, and the backlog is large.
             Part::Memory => print(&drain::run(&bench, arguments.memory_deliveries, 1).await?)?,
         }
+        eprintln!("{part:?} took {:.0} s", start.elapsed().as_secs_f64());
     }
     Ok(())
 }

@@ -171,7 +171,7 @@ async fn a_hanging_endpoint_does_not_delay_another_ones_deliveries() {
 
 #[tokio::test]
 async fn six_hanging_endpoints_together_do_not_delay_another_one_either() {
-    // Each takes half of what the ones before it have left of a worker's 512 slots.
+    // Each takes half of what the ones before it have left of a worker's slots.
     const HANGING: [&str; 6] = ["slow1", "slow2", "slow3", "slow4", "slow5", "slow6"];
     let scene = Scene::new().await;
     let users: Vec<String> = (0..300).map(|n| n.to_string()).collect();

@@ -34,6 +34,8 @@ impl Attempts {
 
     /// Attempts a delivery. Never fails: whatever happens is an outcome.
     pub(crate) async fn perform(&self, delivery: Delivery, target: &Target) -> Finished {
+        // The lease is renewed while the delivery waits; the attempt's time begins when it is its turn.
+        let _turn = target.endpoint.requests.acquire().await;
         let started_at = SystemTime::now();
         let start = Instant::now();
         // Gauges are restored also when this future is dropped at shutdown.

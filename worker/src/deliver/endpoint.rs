@@ -8,6 +8,7 @@ use actionflow_core::outcome::SuccessRule;
 use actionflow_core::signature::Secret;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::queue::Delivery;
@@ -18,6 +19,10 @@ const MAX_ENDPOINTS: usize = 10_000;
 
 /// URLs kept ready for an endpoint: its own and its test URL, before and after a change.
 const MAX_TARGETS: usize = 4;
+
+/// Requests under way at once to an endpoint that sets no limit: polite to its receiver, and as fast as more would be. What
+/// is claimed beyond them waits here, so that the next request follows the last without a round trip to the database.
+const REQUESTS_AT_ONCE: usize = 64;
 
 /// Headers that belong to the protocol: an endpoint's own headers may not replace them.
 const RESERVED_HEADERS: [&str; 14] = [
@@ -53,6 +58,7 @@ struct Settings {
     timeout_ms: u64,
     success: String,
     retry_seconds: Vec<f64>,
+    max_in_flight: Option<u16>,
 }
 
 /// An endpoint ready for sending.
@@ -63,6 +69,8 @@ pub(crate) struct Endpoint {
     pub(crate) timeout: Duration,
     pub(crate) success: SuccessRule,
     pub(crate) schedule: Vec<Duration>,
+    /// A permit for each request under way.
+    pub(crate) requests: Semaphore,
     pub(crate) metrics: Arc<EndpointMetrics>,
     /// Why nothing can be sent with these settings.
     pub(crate) fault: Option<String>,
@@ -199,6 +207,7 @@ impl Endpoint {
             schedule: schedule
                 .collect::<Result<_, _>>()
                 .map_err(|_| "a retry time is negative".to_owned())?,
+            requests: Semaphore::new(settings.max_in_flight.map_or(REQUESTS_AT_ONCE, usize::from)),
             metrics: Arc::new(metrics.endpoint(&settings.name)),
             fault: None,
         })
@@ -211,6 +220,7 @@ impl Endpoint {
             timeout: FALLBACK_TIMEOUT,
             success: SuccessRule::default(),
             schedule: FALLBACK_SCHEDULE.map(Duration::from_secs).into(),
+            requests: Semaphore::new(REQUESTS_AT_ONCE),
             metrics: Arc::new(metrics.endpoint(&name)),
             name,
             fault: Some(fault),

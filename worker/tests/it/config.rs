@@ -12,7 +12,7 @@ fn parse(flags: &[&str]) -> Result<Config, Vec<String>> {
 fn the_database_is_all_that_must_be_given() {
     let config = parse(&["--database-url", "postgres://worker@localhost/shop"]).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.concurrency, 512);
+    assert_eq!(config.concurrency, 1024);
     assert_eq!(config.addresses, AddressPolicy::PublicOnly);
     assert_eq!(config.log.format, LogFormat::Text);
 }

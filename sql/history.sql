@@ -50,7 +50,6 @@ create table actionflow._run_history (
 ) partition by list (ring);
 
 create index _run_history_id_idx on actionflow._run_history (id);
-create index _run_history_user_idx on actionflow._run_history (user_id);
 
 -- Columns of the last attempt are spelt out, because most deliveries have one attempt only; earlier ones are JSON.
 create table actionflow._delivery_history (

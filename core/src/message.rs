@@ -1,6 +1,6 @@
 //! The JSON message of a notification, in two halves around the customer, who is read when it is sent.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// A moment as messages write it: ISO 8601 with milliseconds, in UTC.
 ///
@@ -62,14 +62,10 @@ pub fn tail(
     notification_detail: &Value,
     metadata: &Value,
 ) -> String {
-    let mut rest = json!({
-        "event": event, "notificationDetail": notification_detail, "metadata": metadata
-    })
-    .to_string();
     let variables = serde_json::to_string(variables).unwrap_or_else(|_| "{}".to_owned());
-    rest.replace_range(0..1, &format!(",\"variables\":{variables},"));
-    rest.push('}');
-    rest
+    format!(
+        r#","variables":{variables},"event":{event},"notificationDetail":{notification_detail},"metadata":{metadata}}}}}"#
+    )
 }
 
 fn text(value: &str) -> Value {
@@ -79,6 +75,7 @@ fn text(value: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_moment_is_written_with_milliseconds_in_utc() {

@@ -1,6 +1,6 @@
 //! What can be read afterwards, and how it goes when it is old.
 
-use actionflow_tests::Answer;
+use actionflow_tests::{Answer, Cluster, Database, Session};
 
 use crate::scene::Scene;
 
@@ -235,4 +235,29 @@ async fn what_was_delivered_leaves_the_hot_tables() {
             .await,
         0
     );
+}
+
+#[tokio::test]
+async fn only_a_superuser_moves_the_clock_even_before_the_library_is_loaded() {
+    // Without preloading, Postgres lets anybody set a setting of a library that it has not seen yet.
+    let cluster = Cluster::start(&[]);
+    let db = Database::within(&cluster).await;
+    db.sql
+        .run("create role keeper login; select actionflow.grant_worker('keeper')")
+        .await;
+    db.sql
+        .run("select actionflow.emit_event('visit', '1'); select actionflow.emit_event('visit', '2')")
+        .await;
+    let keeper = Session::connect(&db.url_as("keeper")).await;
+    keeper.run("set actionflow.now = '2099-01-01'").await;
+    keeper.run("select actionflow.maintain()").await;
+    assert_eq!(
+        db.sql
+            .number("select count(*) from actionflow.events")
+            .await,
+        2,
+        "a role that may not move the clock has emptied the history"
+    );
+    let error = keeper.error("set actionflow.now = '2099-01-01'").await;
+    assert_eq!(error.code, "42501");
 }

@@ -13,6 +13,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
 
+use crate::engine::Mode;
 use crate::error::Error;
 use crate::pg::invalidation;
 
@@ -38,8 +39,8 @@ pub(crate) struct Flow {
     pub(crate) id: i64,
     pub(crate) name: String,
     pub(crate) is_archived: bool,
-    pub(crate) draft: Rc<Definition>,
-    pub(crate) published: Option<(i32, Rc<Definition>)>,
+    draft: Rc<Definition>,
+    published: Option<(i32, Rc<Definition>)>,
 }
 
 #[derive(Debug)]
@@ -211,6 +212,17 @@ impl Catalog {
 }
 
 impl Flow {
+    /// What a start in this mode runs: the draft, or the published version with its number, if there is one.
+    pub(crate) fn version_for(&self, mode: Mode) -> Option<(Option<i32>, Rc<Definition>)> {
+        match mode {
+            Mode::Test => Some((None, Rc::clone(&self.draft))),
+            Mode::Live => {
+                let (version, definition) = self.published.as_ref()?;
+                Some((Some(*version), Rc::clone(definition)))
+            }
+        }
+    }
+
     fn from_json(json: &Value) -> Result<Self, Error> {
         let published = match json["version"].as_i64() {
             None => None,

@@ -185,10 +185,9 @@ impl Engine {
             return Ok(());
         }
         let is_test = trigger.is_test || event.mode == Mode::Test;
-        let (mode, version, definition) = match (is_test, &flow.published) {
-            (true, _) => (Mode::Test, None, &flow.draft),
-            (false, Some((version, definition))) => (Mode::Live, Some(*version), definition),
-            (false, None) => return Ok(()),
+        let mode = if is_test { Mode::Test } else { Mode::Live };
+        let Some((version, definition)) = flow.version_for(mode) else {
+            return Ok(());
         };
         if mode == Mode::Test && !test_users.contains(&event.user_id) {
             return Ok(());
@@ -198,7 +197,7 @@ impl Engine {
             flow_id: flow.id,
             flow_name: flow.name.clone(),
             version,
-            definition: Rc::clone(definition),
+            definition,
             mode,
             user_id: event.user_id.clone(),
             flow_invocation_id: runs::generated_invocation_id(),
@@ -228,73 +227,43 @@ impl Engine {
     /// Starts a run whose variables are what was given for it.
     pub(crate) fn start(&mut self, mut run: Run) -> Result<(), Error> {
         self.emit_about(&run, STARTED, None)?;
-        match run.definition.run_variables(&run.variables) {
+        let step = match run.definition.run_variables(&run.variables) {
             Ok(variables) => {
                 run.variables = variables;
-                let step = self.perform(&run, 0);
-                let next_action = match &step {
-                    Step::Waits { next_action } => *next_action,
-                    Step::Ends | Step::Fails(_) => 0,
-                };
-                match self.outcome(&run, step)? {
-                    Some((state, error)) => {
-                        self.write_run(&run, Progress::Finished { state, error })
-                    }
-                    None => self.write_run(
-                        &run,
-                        Progress::Waiting {
-                            next_action: i32::try_from(next_action).unwrap_or(i32::MAX),
-                            context: run.context.to_json().to_string(),
-                        },
-                    ),
-                }
-                Ok(())
+                self.perform(&run, 0)
             }
-            Err(missing) => {
-                let outcome = self.outcome(&run, Step::Fails(missing.to_string()))?;
-                let (state, error) = outcome.unwrap_or(("failed", None));
-                self.write_run(&run, Progress::Finished { state, error });
-                Ok(())
-            }
-        }
+            Err(missing) => Step::Fails(missing.to_string()),
+        };
+        let progress = self.progress(&run, step)?;
+        self.write_run(&run, progress);
+        Ok(())
     }
 
     /// Goes on with a run that waited, from the given action.
-    pub(crate) fn advance(
-        &mut self,
-        run: &Run,
-        next_action: usize,
-    ) -> Result<runs::Advance, Error> {
+    pub(crate) fn advance(&mut self, run: &Run, next_action: usize) -> Result<Progress, Error> {
         let step = self.perform(run, next_action);
-        if let Step::Waits { next_action } = step {
-            return Ok(runs::Advance::Waits { next_action });
-        }
-        let outcome = self.outcome(run, step)?;
-        let (state, error) = outcome.unwrap_or(("completed", None));
-        Ok(runs::Advance::Ended { state, error })
+        self.progress(run, step)
     }
 
-    /// Emits that a run has failed for a reason that lies outside its definition.
-    pub(crate) fn fail(&mut self, run: &Run, error: &str) -> Result<(), Error> {
-        self.outcome(run, Step::Fails(error.to_owned())).map(|_| ())
+    /// Ends a run that has failed for a reason that lies outside its definition.
+    pub(crate) fn fail(&mut self, run: &Run, error: String) -> Result<Progress, Error> {
+        self.progress(run, Step::Fails(error))
     }
 
-    fn outcome(
-        &mut self,
-        run: &Run,
-        step: Step,
-    ) -> Result<Option<(&'static str, Option<String>)>, Error> {
-        match step {
-            Step::Waits { .. } => Ok(None),
-            Step::Ends => {
-                self.emit_about(run, COMPLETED, None)?;
-                Ok(Some(("completed", None)))
+    /// Where a run stands after a step; emits its end, if it is one.
+    fn progress(&mut self, run: &Run, step: Step) -> Result<Progress, Error> {
+        let (state, event, error) = match step {
+            Step::Waits { next_action } => {
+                return Ok(Progress::Waiting {
+                    next_action: i32::try_from(next_action).unwrap_or(i32::MAX),
+                    context: run.context.to_json().to_string(),
+                });
             }
-            Step::Fails(error) => {
-                self.emit_about(run, FAILED, Some(&error))?;
-                Ok(Some(("failed", Some(error))))
-            }
-        }
+            Step::Ends => ("completed", COMPLETED, None),
+            Step::Fails(error) => ("failed", FAILED, Some(error)),
+        };
+        self.emit_about(run, event, error.as_deref())?;
+        Ok(Progress::Finished { state, error })
     }
 
     /// Queues the deliveries of actions in their order, up to one that has to be waited for.

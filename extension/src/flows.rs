@@ -111,8 +111,14 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
                     None => return Err(Error::Internal("a start key is missing".to_owned())),
                 },
             };
-            let mut run =
-                Run::of_call(run_id, &flow, mode, user_id.clone(), invocation_id.clone())?;
+            let mut run = Run::of_call(
+                run_id,
+                &flow,
+                mode,
+                user_id.clone(),
+                invocation_id.clone(),
+                engine.stamp.now,
+            )?;
             run.variables = payload.variables.clone();
             run.context.notification_detail = Value::Object(payload.notification_detail.clone());
             run.context.metadata = Value::Object(payload.metadata.clone());
@@ -146,11 +152,9 @@ impl Answer {
 
 /// Before anything is started: a missing variable in the last payload must not leave the first ones started.
 fn check_variables(flow: &Flow, mode: Mode, payloads: &[TriggerPayload]) -> Result<(), Error> {
-    let definition = match (mode, &flow.published) {
-        (Mode::Test, _) => &flow.draft,
-        (Mode::Live, Some((_, definition))) => definition,
-        (Mode::Live, None) => return Err(Error::UnpublishedFlow(flow.name.clone())),
-    };
+    let (_, definition) = flow
+        .version_for(mode)
+        .ok_or_else(|| Error::UnpublishedFlow(flow.name.clone()))?;
     for payload in payloads {
         definition
             .run_variables(&payload.variables)

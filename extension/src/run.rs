@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use actionflow_core::flow::Definition;
 use actionflow_core::message::{self, Head};
+use pgrx::datum::TimestampWithTimeZone;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::Flow;
@@ -43,25 +44,24 @@ pub(crate) struct Context {
 }
 
 impl Run {
-    /// A run that a call starts, at depth one.
+    /// A run that a call starts, at depth one; an error when the flow has nothing to run in this mode.
     pub(crate) fn of_call(
         id: i64,
         flow: &Flow,
         mode: Mode,
         user_id: String,
         invocation_id: String,
+        now: TimestampWithTimeZone,
     ) -> Result<Self, Error> {
-        let (version, definition) = match (mode, &flow.published) {
-            (Mode::Test, _) => (None, &flow.draft),
-            (Mode::Live, Some((version, definition))) => (Some(*version), definition),
-            (Mode::Live, None) => return Err(Error::UnpublishedFlow(flow.name.clone())),
-        };
+        let (version, definition) = flow
+            .version_for(mode)
+            .ok_or_else(|| Error::UnpublishedFlow(flow.name.clone()))?;
         Ok(Self {
             id,
             flow_id: flow.id,
             flow_name: flow.name.clone(),
             version,
-            definition: Rc::clone(definition),
+            definition,
             mode,
             user_id,
             flow_invocation_id: invocation_id,
@@ -71,7 +71,7 @@ impl Run {
             variables: Map::new(),
             context: Context {
                 kind: STARTED.to_owned(),
-                timestamp: clock::iso(clock::now()?),
+                timestamp: clock::iso(now),
                 event: Value::Null,
                 notification_detail: json!({}),
                 metadata: json!({}),

@@ -13,17 +13,7 @@ use serde_json::Value;
 use crate::engine::{Engine, Mode};
 use crate::error::Error;
 use crate::run::{Context, Run};
-
-/// How a run that waited has gone on.
-pub(crate) enum Advance {
-    Waits {
-        next_action: usize,
-    },
-    Ended {
-        state: &'static str,
-        error: Option<String>,
-    },
-}
+use crate::store::Progress;
 
 /// A random id. Not from Postgres' own source, which some builds open a file for, every time.
 pub(crate) fn generated_invocation_id() -> String {
@@ -64,26 +54,20 @@ fn advance_runs(mut run_ids: Vec<i64>) -> Result<(), Error> {
     run_ids.sort_unstable();
     run_ids.dedup();
     let mut engine = Engine::new()?;
-    for (run, next_action, has_dead) in ready_runs(run_ids)? {
-        let advance = if let Some(action) = has_dead {
-            let error = format!("a delivery of action \"{action}\" is dead or cancelled");
-            engine.fail(&run, &error)?;
-            Advance::Ended {
-                state: "failed",
-                error: Some(error),
+    for (run, next_action, dead_action) in ready_runs(run_ids)? {
+        let progress = match dead_action {
+            Some(action) => {
+                let error = format!("a delivery of action \"{action}\" is dead or cancelled");
+                engine.fail(&run, error)?
             }
-        } else {
-            engine.advance(&run, next_action)?
+            None => engine.advance(&run, next_action)?,
         };
-        match advance {
-            Advance::Waits { next_action } => Spi::run_with_args(
+        match progress {
+            Progress::Waiting { next_action, .. } => Spi::run_with_args(
                 "update actionflow._run as r set next_action = $2 where r.id = $1",
-                &[
-                    run.id.into(),
-                    i32::try_from(next_action).unwrap_or(i32::MAX).into(),
-                ],
+                &[run.id.into(), next_action.into()],
             )?,
-            Advance::Ended { state, error } => Spi::run_with_args(
+            Progress::Finished { state, error } => Spi::run_with_args(
                 "select actionflow._finish_run($1, $2, $3)",
                 &[run.id.into(), state.into(), error.into()],
             )?,

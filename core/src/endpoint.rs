@@ -61,15 +61,13 @@ pub fn check_options(json: &Value) -> Result<(), Error> {
             "Use one of: \"200\", \"2xx\".",
         ));
     }
-    whole_number(
-        &object,
+    object.whole_number(
         "timeout_ms",
         10,
         300_000,
         "Use a whole number of milliseconds from 10 to 300000.",
     )?;
-    whole_number(
-        &object,
+    object.whole_number(
         "max_in_flight",
         1,
         10_000,
@@ -97,23 +95,6 @@ pub fn check_options(json: &Value) -> Result<(), Error> {
         })?;
     }
     Ok(())
-}
-
-fn whole_number(
-    object: &Object<'_>,
-    key: &str,
-    min: i64,
-    max: i64,
-    hint: &'static str,
-) -> Result<(), Error> {
-    let Some((value, place)) = object.get(key) else {
-        return Ok(());
-    };
-    match value.as_i64() {
-        Some(number) if (min..=max).contains(&number) => Ok(()),
-        Some(number) => Err(place.unusable(format!("{number} is out of range"), hint)),
-        None => Err(place.wrong_type("a whole number", value)),
-    }
 }
 
 fn check_url(value: &Value, place: &Place) -> Result<(), Error> {

@@ -63,22 +63,32 @@ pub(crate) struct Object<'a> {
     pub(crate) place: Place,
 }
 
-/// A place in a document.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
+/// A place in a document, from which mistakes there are reported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
     pub(crate) subject: &'static str,
     pub(crate) path: String,
 }
 
 impl Place {
-    pub(crate) fn root(subject: &'static str) -> Self {
+    /// The document itself.
+    #[must_use]
+    pub fn root(subject: &'static str) -> Self {
         Self {
             subject,
             path: "$".to_owned(),
         }
     }
 
-    pub(crate) fn key(&self, key: &str) -> Self {
+    /// The JSON path, from `$`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The place under a key.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
         let simple = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         let path = if simple {
             format!("{}.{key}", self.path)
@@ -91,14 +101,18 @@ impl Place {
         }
     }
 
-    pub(crate) fn index(&self, index: usize) -> Self {
+    /// The place of an array's element.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
         Self {
             subject: self.subject,
             path: format!("{}[{index}]", self.path),
         }
     }
 
-    pub(crate) fn error(&self, kind: Kind) -> Error {
+    /// A mistake at this place.
+    #[must_use]
+    pub fn error(&self, kind: Kind) -> Error {
         Error {
             subject: self.subject,
             path: self.path.clone(),
@@ -113,7 +127,9 @@ impl Place {
         })
     }
 
-    pub(crate) fn unusable(&self, message: impl Into<String>, hint: &'static str) -> Error {
+    /// A mistake in a value of the right type; the hint is a full sentence.
+    #[must_use]
+    pub fn unusable(&self, message: impl Into<String>, hint: &'static str) -> Error {
         self.error(Kind::Unusable {
             message: message.into(),
             hint,
@@ -171,6 +187,24 @@ impl<'a> Object<'a> {
                     .ok_or_else(|| place.wrong_type("true or false", value))
             })
             .transpose()
+    }
+
+    /// A whole number in a range; the hint says which.
+    pub(crate) fn whole_number(
+        &self,
+        key: &str,
+        min: i64,
+        max: i64,
+        hint: &'static str,
+    ) -> Result<Option<i64>, Error> {
+        let Some((value, place)) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_i64() {
+            Some(number) if (min..=max).contains(&number) => Ok(Some(number)),
+            Some(number) => Err(place.unusable(format!("{number} is out of range"), hint)),
+            None => Err(place.wrong_type("a whole number", value)),
+        }
     }
 
     /// An object of free content; empty when absent.

@@ -6,6 +6,8 @@
 //! # Nouns
 //! - A *definition* is what a flow does: variables and actions ([`flow`]).
 //! - A *trigger payload* says for whom a flow starts, and with what ([`payload`]).
+//! - An *audience* is whom a bulk job starts a flow for ([`audience`]).
+//! - A *rule* says who is in a segment; a *truth* is whether it holds, and until when at least ([`segment`]).
 //! - A *message* is the JSON that an endpoint receives; it is rendered around the customer, who is read later ([`message`]).
 //! - *Endpoint options* say where and how requests are made ([`endpoint`]).
 //! - A *signature* proves to the receiver where a message comes from ([`mod@signature`]).
@@ -28,6 +30,7 @@
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod audience;
 pub mod endpoint;
 pub mod flow;
 pub mod input;
@@ -36,5 +39,6 @@ pub mod outcome;
 pub mod payload;
 pub mod retention;
 pub mod retry;
+pub mod segment;
 pub mod signature;
 pub mod wakeup;

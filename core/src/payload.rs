@@ -16,7 +16,7 @@ const KEYS: &[&str] = &[
 const MAX_ID_BYTES: usize = 512;
 
 /// One trigger payload that has been checked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TriggerPayload {
     /// Customers, each once, in the order given.
     pub target_user_ids: Vec<String>,
@@ -50,12 +50,21 @@ impl TriggerPayload {
     fn parse(json: &Value, place: Place) -> Result<Self, Error> {
         let object = Object::read(place, json, KEYS)?;
         let (targets, targets_place) = object.require("targetUserIds")?;
+        let target_user_ids = parse_targets(targets, &targets_place)?;
+        Self::parse_rest(&object, target_user_ids)
+    }
+
+    /// Everything but the targets, which may come from elsewhere.
+    pub(crate) fn parse_rest(
+        object: &Object<'_>,
+        target_user_ids: Vec<String>,
+    ) -> Result<Self, Error> {
         let flow_invocation_id = match object.get("flowInvocationId") {
             None => None,
             Some((value, place)) => Some(parse_id(value, &place)?),
         };
         Ok(Self {
-            target_user_ids: parse_targets(targets, &targets_place)?,
+            target_user_ids,
             flow_invocation_id,
             variables: object.free_object("variables")?,
             notification_detail: object.free_object("notificationDetail")?,
@@ -64,7 +73,7 @@ impl TriggerPayload {
     }
 }
 
-fn parse_targets(value: &Value, place: &Place) -> Result<Vec<String>, Error> {
+pub(crate) fn parse_targets(value: &Value, place: &Place) -> Result<Vec<String>, Error> {
     let list = match value {
         Value::Array(list) => list.as_slice(),
         one @ (Value::String(_) | Value::Number(_)) => std::slice::from_ref(one),

@@ -182,9 +182,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_watched record;
-    v_id_type regtype;
-    v_id_sql text;
-    v_ids text;
 begin
     select w.relation, w.id_column, w.profile into v_watched
     from actionflow._watched_table as w
@@ -193,32 +190,10 @@ begin
     if not found then
         return;
     end if;
-    select a.atttypid::regtype into v_id_type
-    from pg_attribute as a
-    where a.attrelid = v_watched.relation and a.attname = v_watched.id_column;
-    v_id_sql := actionflow._id_sql(v_watched.relation, v_watched.id_column);
-    -- An id that is no value of the column's type belongs to nobody, and must not fail the others.
-    v_ids := case v_id_type
-        when 'smallint'::regtype then
-            't.%1$I = any(array(select u::int2 from unnest($1) as u
-                where case when u ~ ''^(0|-?[1-9][0-9]{0,4})$'' then u::numeric between -32768 and 32767 end))'
-        when 'integer'::regtype then
-            't.%1$I = any(array(select u::int4 from unnest($1) as u
-                where case when u ~ ''^(0|-?[1-9][0-9]{0,9})$'' then u::numeric between -2147483648 and 2147483647 end))'
-        when 'bigint'::regtype then
-            't.%1$I = any(array(select u::int8 from unnest($1) as u
-                where case when u ~ ''^(0|-?[1-9][0-9]{0,18})$''
-                    then u::numeric between -9223372036854775808 and 9223372036854775807 end))'
-        when 'uuid'::regtype then
-            't.%1$I = any(array(select u::uuid from unnest($1) as u
-                where u ~ ''^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$''))'
-        when 'text'::regtype then 't.%1$I = any($1)'
-        when 'character varying'::regtype then 't.%1$I = any($1::varchar[])'
-    end;
-    -- Any other type: by its text form, which an index on that expression serves.
-    v_ids := coalesce(format(v_ids, v_watched.id_column), v_id_sql || ' = any($1)');
     return query execute format('select %s, %s from %s as t where %s',
-        v_id_sql, actionflow._profile_sql(v_watched.relation, v_watched.profile), v_watched.relation, v_ids)
+        actionflow._id_sql(v_watched.relation, v_watched.id_column),
+        actionflow._profile_sql(v_watched.relation, v_watched.profile), v_watched.relation,
+        actionflow._has_id_sql(v_watched.relation, v_watched.id_column))
         using user_ids;
 end
 $$;

@@ -19,12 +19,29 @@ comment on function actionflow.publish_flow(text, boolean) is 'Makes the draft t
 comment on function actionflow.archive_flow(text) is 'Ends a flow for good; its history stays.';
 comment on function actionflow.flow_definition(text, integer) is 'The definition of a published version, or the draft.';
 comment on function actionflow.start_flow(text, jsonb, text) is 'Starts a flow for customers; an invocation id that was used before starts nothing again.';
+comment on function actionflow.start_flow_for(text, jsonb, jsonb) is
+    'Starts a flow for a segment, for whom a rule matches or for picked customers, in the background; returns the id of the bulk job.';
+comment on function actionflow.cancel_bulk_job(bigint) is 'Stops a bulk job; what it has started goes on.';
+comment on view actionflow.bulk_jobs is 'Bulk jobs with their progress.';
 comment on view actionflow.flows is 'Flows with their published version.';
 
 comment on function actionflow.add_event_trigger(text, text, jsonb) is 'Starts a flow for the customer of every event of this name.';
+comment on function actionflow.add_segment_trigger(text, text, text) is 'Starts a flow for customers who enter, or exit, a segment.';
 comment on function actionflow.set_trigger_mode(bigint, text) is 'Switches a trigger to test, live or disabled.';
 comment on function actionflow.remove_trigger(bigint) is 'Removes a trigger.';
 comment on view actionflow.triggers is 'What starts each flow.';
+
+comment on function actionflow.create_segment(text, jsonb, regclass) is 'Creates a segment and returns the number of its members, who have entered nothing.';
+comment on function actionflow.update_segment(text, jsonb) is 'Gives a segment another rule; who enters or exits by it does so with events.';
+comment on function actionflow.delete_segment(text, boolean) is 'Deletes a segment that no live trigger uses, or with force one that does.';
+comment on function actionflow.preview_segment(text, jsonb) is 'Who would enter and exit a segment by another rule.';
+comment on view actionflow.segments is 'Segments with their rules.';
+comment on view actionflow.segment_members is 'Who is a member of which segment, and since when.';
+comment on function actionflow.match_customers(jsonb, regclass) is 'The ids of the customers for whom a rule holds now.';
+comment on function actionflow.count_customers(jsonb, regclass) is 'The number of customers for whom a rule holds now.';
+comment on function actionflow.segment_sql(jsonb, regclass) is 'The SQL condition that a rule means for its table now.';
+comment on function actionflow.tick(timestamptz) is 'Lets customers enter and exit whose time has come, and returns how many did.';
+comment on function actionflow.tick_batch(integer, timestamptz) is 'One step of tick, for the worker.';
 
 comment on function actionflow.create_endpoint(text, text, jsonb) is 'Creates an endpoint and returns its signing secret, which is not shown again.';
 comment on function actionflow.update_endpoint(text, jsonb) is 'Changes options of an endpoint; null sets one back to its default.';
@@ -59,5 +76,7 @@ comment on function actionflow.renew_leases(bigint[], bigint[], interval) is 'Fo
 comment on function actionflow.release_deliveries(bigint[], bigint[]) is 'For the worker: gives back what it has not sent.';
 comment on function actionflow.prepare_to_sleep() is 'For the worker: announces that it is about to sleep.';
 comment on function actionflow.wake_up() is 'For the worker: says that it is awake.';
+comment on function actionflow.run_bulk_jobs(integer) is
+    'For the worker: starts flows for the next customers of the oldest bulk job and returns how many it looked at.';
 comment on function actionflow.maintain() is 'For the worker, every minute: empties history that is too old.';
 comment on function actionflow.queue_stats() is 'For the worker: how much is queued for each endpoint, and since when.';

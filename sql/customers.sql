@@ -131,11 +131,41 @@ $$;
 
 -- Expressions over a row called t. Types that users make are read through their output function: a cast of theirs to
 -- text or json would run with the rights of actionflow's owner.
-create function actionflow._id_sql(relation regclass, id_column name) returns text
+create function actionflow._id_sql(relation regclass, id_column name, prefix text default 't.') returns text
 language sql stable strict parallel safe
 set search_path = pg_catalog, pg_temp
 return (
-    select format(case when a.atttypid < 16384 then 't.%1$I::pg_catalog.text' else 'pg_catalog.format(''%%s'', t.%1$I)' end, id_column)
+    -- A cast of boolean to text writes another word than the output function.
+    select format(case when a.atttypid < 16384 and a.atttypid <> 'boolean'::regtype then '%2$s%1$I::pg_catalog.text'
+        else 'case when %2$s%1$I is not null then pg_catalog.format(''%%s'', %2$s%1$I) end' end, id_column, prefix)
+    from pg_attribute as a
+    where a.attrelid = relation and a.attname = id_column and not a.attisdropped
+);
+
+-- A condition on a row called t: its id is among the texts of the array $1. An id that is no value of the column's type
+-- belongs to nobody, and must not fail the others.
+create function actionflow._has_id_sql(relation regclass, id_column name) returns text
+language sql stable strict parallel safe
+set search_path = pg_catalog, pg_temp
+return (
+    select format(case a.atttypid
+        when 'smallint'::regtype then
+            't.%1$I = any(array(select u::int2 from unnest($1) as u
+                where case when u ~ ''^(0|-?[1-9][0-9]{0,4})$'' then u::numeric between -32768 and 32767 end))'
+        when 'integer'::regtype then
+            't.%1$I = any(array(select u::int4 from unnest($1) as u
+                where case when u ~ ''^(0|-?[1-9][0-9]{0,9})$'' then u::numeric between -2147483648 and 2147483647 end))'
+        when 'bigint'::regtype then
+            't.%1$I = any(array(select u::int8 from unnest($1) as u
+                where case when u ~ ''^(0|-?[1-9][0-9]{0,18})$''
+                    then u::numeric between -9223372036854775808 and 9223372036854775807 end))'
+        when 'uuid'::regtype then
+            't.%1$I = any(array(select u::uuid from unnest($1) as u
+                where u ~ ''^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$''))'
+        when 'text'::regtype then 't.%1$I = any($1)'
+        when 'character varying'::regtype then 't.%1$I = any($1::varchar[])'
+        -- Any other type: by its text form, which an index on that expression serves.
+        else '%2$s = any($1)' end, id_column, actionflow._id_sql(relation, id_column))
     from pg_attribute as a
     where a.attrelid = relation and a.attname = id_column and not a.attisdropped
 );
@@ -204,6 +234,11 @@ begin
         -- Parses and types it: a mistake is found here and not by the next writer.
         execute format('select 1 from %s where (%s) is true limit 0', relation, revoked_when);
     end if;
+    if exists (select from actionflow._watched_table as w
+               where w.relation = watch_customers.relation and w.id_column <> watch_customers.id_column) then
+        -- Its members are known by the old ids.
+        perform actionflow._check_no_segment_over(relation);
+    end if;
     insert into actionflow._watched_table as w (relation, id_column, profile, revoked_when)
     values (watch_customers.relation, watch_customers.id_column, v_profile, watch_customers.revoked_when)
     on conflict on constraint _watched_table_pkey do update
@@ -215,11 +250,32 @@ begin
 end
 $$;
 
+create function actionflow._check_no_segment_over(relation regclass) returns void
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_segment text;
+begin
+    select s.name into v_segment
+    from actionflow._segment as s
+    where s.relation = _check_no_segment_over.relation
+    limit 1;
+    if found then
+        raise exception using
+            errcode = 'dependent_objects_still_exist',
+            message = format('segment "%s" is over the table', v_segment),
+            hint = 'Delete the segments over the table with actionflow.delete_segment first.';
+    end if;
+end
+$$;
+
 create function actionflow.unwatch_customers(relation regclass) returns void
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform actionflow._check_no_segment_over(relation);
     perform actionflow._drop_customer_triggers(relation);
     delete from actionflow._watched_table as w where w.relation = unwatch_customers.relation;
     if not found then
@@ -301,6 +357,9 @@ as $$
 begin
     -- Inside DROP EXTENSION the table may be gone already.
     if to_regclass('actionflow._watched_table') is not null then
+        perform actionflow._check_no_segment_over(d.objid)
+        from pg_event_trigger_dropped_objects() as d
+        where d.object_type = 'table' and to_regclass('actionflow._segment') is not null;
         delete from actionflow._watched_table as w
         where w.relation in (select d.objid from pg_event_trigger_dropped_objects() as d where d.object_type = 'table');
     end if;

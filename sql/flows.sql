@@ -24,9 +24,11 @@ create table actionflow._flow_version (
 create table actionflow._trigger (
     id bigint generated always as identity primary key,
     flow_id bigint not null references actionflow._flow (id),
-    kind text not null constraint kind_is_known check (kind in ('api', 'event')),
+    kind text not null constraint kind_is_known check (kind in ('api', 'event', 'segment')),
     mode text not null constraint mode_is_known check (mode in ('test', 'live', 'disabled')),
     event text constraint event_trigger_names_its_event check ((kind = 'event') = (event is not null)),
+    segment_id bigint constraint segment_trigger_names_its_segment check ((kind = 'segment') = (segment_id is not null)),
+    crossing text constraint crossing_is_known check ((kind = 'segment') = (crossing is not null) and crossing in ('enter', 'exit')),
     options jsonb not null default '{}',
     created_at timestamptz not null default pg_catalog.now()
 );
@@ -161,8 +163,8 @@ begin
     update actionflow._flow as f
     set published_version = publish_flow.version, has_draft = false, updated_at = now()
     where f.id = v_flow.id;
-    existing_members := 0;
-    started := 0;
+    select count(*) into existing_members from actionflow._existing_members(v_flow.id);
+    started := case when start_existing then actionflow._start_existing(v_flow.name) else 0 end;
     return next;
 end
 $$;

@@ -26,7 +26,7 @@ create function actionflow.grant_app(role name) returns void
 language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
-    select actionflow._grant(role, '{flows}', '{start_flow,emit_event}');
+    select actionflow._grant(role, '{flows,bulk_jobs}', '{start_flow,start_flow_for,emit_event}');
 end;
 
 create function actionflow.grant_reader(role name) returns void
@@ -34,7 +34,7 @@ language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
     select actionflow._grant(role,
-        '{settings,test_users,watched_tables,flows,triggers,events,runs,deliveries,delivery_attempts,dead_letters,endpoint_health}',
+        '{settings,test_users,watched_tables,flows,triggers,segments,segment_members,bulk_jobs,events,runs,deliveries,delivery_attempts,dead_letters,endpoint_health}',
         '{explain_run}');
 end;
 
@@ -43,7 +43,7 @@ language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
     select actionflow._grant(role, '{}',
-        '{claim_deliveries,claimed_deliveries,complete_deliveries,renew_leases,release_deliveries,prepare_to_sleep,wake_up,maintain,queue_stats}');
+        '{claim_deliveries,claimed_deliveries,complete_deliveries,renew_leases,release_deliveries,prepare_to_sleep,wake_up,tick_batch,run_bulk_jobs,maintain,queue_stats}');
 end;
 
 do $$

@@ -14,20 +14,23 @@ return jsonb_build_object(
         left join actionflow._flow_version as v on v.flow_id = f.id and v.version = f.published_version),
     'triggers', (
         select coalesce(jsonb_agg(jsonb_build_object(
-            'id', t.id, 'flow_id', t.flow_id, 'event', t.event, 'mode', t.mode, 'options', t.options) order by t.id), '[]')
+            'id', t.id, 'flow_id', t.flow_id, 'event', t.event, 'mode', t.mode, 'options', t.options,
+            'segment_id', t.segment_id, 'crossing', t.crossing) order by t.id), '[]')
         from actionflow._trigger as t
         join actionflow._flow as f on f.id = t.flow_id
-        where t.kind = 'event' and t.mode <> 'disabled' and not f.is_archived),
+        where t.kind in ('event', 'segment') and t.mode <> 'disabled' and not f.is_archived),
     'endpoints', (
         select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'name', e.name, 'ordered', e.is_ordered)), '[]')
         from actionflow._endpoint as e
         where e.deleted_at is null),
     'watched', (
         select coalesce(jsonb_agg(jsonb_build_object(
-            'relid', r.relid::bigint, 'id_column', r.id_column, 'revoked_when', r.revoked_when,
+            'relid', r.relid::bigint, 'root', r.relation::oid::bigint, 'name', r.relation::text, 'id_column', r.id_column, 'revoked_when', r.revoked_when,
             'id_sql', actionflow._id_sql(r.relation, r.id_column),
+            'has_id_sql', actionflow._has_id_sql(r.relation, r.id_column),
             'profile_sql', actionflow._profile_sql(r.relation, r.profile))), '[]')
         from actionflow._watched_relation as r),
+    'event_table', 'actionflow._event'::regclass::oid::bigint,
     'sequences', jsonb_build_object(
         'event', 'actionflow._event_id_seq'::regclass::oid::bigint,
         'run', 'actionflow._run_id_seq'::regclass::oid::bigint,
@@ -46,3 +49,7 @@ begin
     end loop;
 end
 $$;
+
+-- Apart from the rest, because there may be thousands, and only those that have changed are read again.
+create trigger change_invalidate after insert or update or delete or truncate on actionflow._segment
+    for each statement execute function actionflow._invalidate_segments();

@@ -12,6 +12,7 @@ declare
     v_now timestamptz := actionflow._now();
     v_truncated int := 0;
     v_keys bigint;
+    v_segments bigint;
 begin
     if not pg_try_advisory_xact_lock('actionflow._event'::regclass::oid::int, 0) then
         return '{"skipped": true, "more": false}';
@@ -33,7 +34,10 @@ begin
     )
     delete from actionflow._start_key as k using expired as e where k.ctid = e.ctid;
     get diagnostics v_keys = row_count;
-    return jsonb_build_object('truncated_partitions', v_truncated, 'expired_start_keys', v_keys, 'more', v_keys = 5000);
+    v_segments := actionflow._expire_segments(v_now);
+    return jsonb_build_object('truncated_partitions', v_truncated, 'expired_start_keys', v_keys,
+        'expired_segment_rows', v_segments, 'expired_bulk_jobs', actionflow._expire_bulk_jobs(v_now),
+        'more', v_keys = 5000 or v_segments >= 5000);
 end
 $$;
 

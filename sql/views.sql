@@ -1,5 +1,5 @@
 -- What people read. Every view is public; none shows a secret, a header or a message body.
--- Public: flows, triggers, test_users, watched_tables, events, runs, deliveries, delivery_attempts, dead_letters,
+-- Public: flows, triggers, segments, segment_members, test_users, watched_tables, events, runs, deliveries, delivery_attempts, dead_letters,
 -- endpoint_health, explain_run.
 
 create view actionflow.test_users as
@@ -17,9 +17,22 @@ from actionflow._flow as f;
 
 create view actionflow.triggers as
 select t.id, f.name as flow, t.kind, t.mode,
-    case when t.event is null then t.options else t.options || jsonb_build_object('event', t.event) end as options
+    case t.kind
+        when 'event' then t.options || jsonb_build_object('event', t.event)
+        when 'segment' then t.options || jsonb_build_object('segment', s.name, 'crossing', t.crossing)
+        else t.options end as options
 from actionflow._trigger as t
-join actionflow._flow as f on f.id = t.flow_id;
+join actionflow._flow as f on f.id = t.flow_id
+left join actionflow._segment as s on s.id = t.segment_id;
+
+create view actionflow.segments as
+select s.name, s.relation, s.rule, s.created_at, s.updated_at
+from actionflow._segment as s;
+
+create view actionflow.segment_members as
+select s.name as segment, m.user_id, m.entered_at
+from actionflow._segment_member as m
+join actionflow._segment as s on s.id = m.segment_id;
 
 create view actionflow.events as
 select e.id, e.name, e.user_id, e.properties, e.mode, f.name as flow, e.run_id, e.occurred_at

@@ -13,9 +13,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
 
-use crate::engine::Mode;
 use crate::error::Error;
-use crate::pg::invalidation;
+use crate::event::{Event, Mode};
+use crate::pg::invalidation::CATALOG;
+use crate::pg::snapshot;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Catalog>>> = const { RefCell::new(None) };
@@ -25,11 +26,14 @@ thread_local! {
 pub(crate) struct Catalog {
     flows: HashMap<String, Rc<Flow>>,
     triggers: HashMap<String, Vec<EventTrigger>>,
+    /// By the id of the segment, and whether they wait for its exits.
+    segment_triggers: HashMap<(i64, bool), Vec<EventTrigger>>,
     endpoints: HashMap<String, Endpoint>,
     watched: HashMap<u32, Rc<Watched>>,
     pub(crate) records_all_events: bool,
     pub(crate) max_flow_depth: i32,
     pub(crate) retention: Retention,
+    pub(crate) event_table: pg_sys::Oid,
     pub(crate) sequences: Sequences,
 }
 
@@ -59,10 +63,16 @@ pub(crate) struct Endpoint {
 /// A watched table, or a partition of one.
 #[derive(Debug)]
 pub(crate) struct Watched {
+    /// The watched table itself, which a partition belongs to.
+    pub(crate) root: u32,
+    /// The name of that table for SQL.
+    pub(crate) name: String,
     pub(crate) id_column: String,
     /// SQL expressions over a row called `t`: the customer's id as text, and the profile as JSON.
     pub(crate) id_sql: String,
     pub(crate) profile_sql: String,
+    /// A condition on the row `t`: its id is among the texts of the array `$1`.
+    pub(crate) has_id_sql: String,
     pub(crate) revoked_when: Option<String>,
 }
 
@@ -84,19 +94,19 @@ pub(crate) struct Sequences {
 pub(crate) fn current() -> Result<Rc<Catalog>, Error> {
     let known = CURRENT.with_borrow(Clone::clone);
     match known {
-        Some(catalog) if !invalidation::is_stale() => Ok(catalog),
+        Some(catalog) if !CATALOG.is_stale() => Ok(catalog),
         _ => load(),
     }
 }
 
 fn load() -> Result<Rc<Catalog>, Error> {
     // Until the end of the load anything may be announced, and then this result is not current already.
-    invalidation::mark_fresh(anchor()?);
-    let catalog = Spi::connect(|client| {
-        let table = client.select("select actionflow._catalog()", Some(1), &[])?;
-        table.first().get_one::<JsonB>()
+    CATALOG.mark_fresh(anchor()?);
+    // As it is committed now, or a change that was announced since this statement began would be missed for good.
+    let catalog = Spi::connect(|_| {
+        let found = snapshot::latest("select actionflow._catalog()", &[])?;
+        Ok::<_, Error>(found.rows().next().and_then(|row| row.get::<JsonB>(1)))
     })
-    .map_err(Error::from)
     .and_then(|json| {
         let json = json.ok_or_else(|| Error::Internal("the catalog is empty".to_owned()))?;
         Catalog::from_json(&json.0)
@@ -108,7 +118,7 @@ fn load() -> Result<Rc<Catalog>, Error> {
             Ok(catalog)
         }
         Err(error) => {
-            invalidation::mark_stale();
+            CATALOG.mark_stale();
             Err(error)
         }
     }
@@ -124,7 +134,7 @@ fn anchor() -> Result<pg_sys::Oid, Error> {
 #[pg_extern(sql = "create function actionflow._invalidate() returns trigger
 language c volatile parallel unsafe as 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
 fn _invalidate(_fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
-    invalidation::announce(anchor()?);
+    CATALOG.announce(anchor()?);
     Ok(0)
 }
 
@@ -137,9 +147,13 @@ impl Catalog {
         }
     }
 
-    /// The triggers that an event of this name may fire.
-    pub(crate) fn listeners(&self, event: &str) -> &[EventTrigger] {
-        self.triggers.get(event).map_or(&[], Vec::as_slice)
+    /// The triggers that an event may fire.
+    pub(crate) fn listeners(&self, event: &Event) -> impl Iterator<Item = &EventTrigger> {
+        let by_name = self.triggers.get(&event.name);
+        let by_segment = event
+            .crossing
+            .and_then(|crossing| self.segment_triggers.get(&crossing));
+        by_name.into_iter().chain(by_segment).flatten()
     }
 
     /// Whether an event of this name is of use to anything.
@@ -151,6 +165,7 @@ impl Catalog {
         self.endpoints.get(name).copied()
     }
 
+    /// A watched table, or a partition of one.
     pub(crate) fn watched(&self, relation: pg_sys::Oid) -> Option<&Rc<Watched>> {
         self.watched.get(&relation.to_u32())
     }
@@ -164,17 +179,23 @@ impl Catalog {
             flows.insert(flow.name.clone(), flow);
         }
         let mut triggers: HashMap<String, Vec<EventTrigger>> = HashMap::new();
+        let mut segment_triggers: HashMap<(i64, bool), Vec<EventTrigger>> = HashMap::new();
         for trigger in list(json, "triggers") {
-            if let Some(flow) = flows_by_id.get(&int(trigger, "flow_id")?) {
-                triggers
-                    .entry(text(trigger, "event")?)
-                    .or_default()
-                    .push(EventTrigger {
-                        id: int(trigger, "id")?,
-                        flow: Rc::clone(flow),
-                        is_test: trigger["mode"] == "test",
-                    });
-            }
+            let Some(flow) = flows_by_id.get(&int(trigger, "flow_id")?) else {
+                continue;
+            };
+            let waiting = match trigger["segment_id"].as_i64() {
+                None => triggers.entry(text(trigger, "event")?).or_default(),
+                Some(segment) => {
+                    let key = (segment, trigger["crossing"] == "exit");
+                    segment_triggers.entry(key).or_default()
+                }
+            };
+            waiting.push(EventTrigger {
+                id: int(trigger, "id")?,
+                flow: Rc::clone(flow),
+                is_test: trigger["mode"] == "test",
+            });
         }
         let mut endpoints = HashMap::new();
         for endpoint in list(json, "endpoints") {
@@ -194,6 +215,7 @@ impl Catalog {
         Ok(Self {
             flows,
             triggers,
+            segment_triggers,
             endpoints,
             watched,
             records_all_events: settings["record_all_events"] == true,
@@ -202,6 +224,7 @@ impl Catalog {
                 events: small(&settings["retention"], "events")?,
                 runs: small(&settings["retention"], "runs")?,
             },
+            event_table: oid(json, "event_table")?,
             sequences: Sequences {
                 event: oid(sequences, "event")?,
                 run: oid(sequences, "run")?,
@@ -244,7 +267,10 @@ impl Flow {
 impl Watched {
     fn from_json(json: &Value) -> Result<Self, Error> {
         Ok(Self {
+            name: text(json, "name")?,
+            root: u32::try_from(int(json, "root")?).unwrap_or_default(),
             id_column: text(json, "id_column")?,
+            has_id_sql: text(json, "has_id_sql")?,
             id_sql: text(json, "id_sql")?,
             profile_sql: text(json, "profile_sql")?,
             revoked_when: json["revoked_when"].as_str().map(str::to_owned),

@@ -30,7 +30,34 @@ pub(crate) fn now() -> Result<TimestampWithTimeZone, Error> {
     moved.ok_or_else(|| Error::Internal("the clock has no time".to_owned()))
 }
 
-fn unix_microseconds(moment: TimestampWithTimeZone) -> i64 {
+/// The wall clock in microseconds since 1970, or the moment that `actionflow.now` sets: what segments take for now. Not
+/// the transaction's time, which in a long transaction lies before crossings that have been made since.
+pub(crate) fn segments_now() -> Result<i64, Error> {
+    Ok(match guc::now() {
+        None => unix_microseconds(pg::clock::wall_clock()),
+        Some(_) => unix_microseconds(now()?),
+    })
+}
+
+/// The clock of segments for SQL.
+#[pg_extern(volatile, parallel_safe)]
+pub(crate) fn _segments_now() -> Result<TimestampWithTimeZone, ErrorReport> {
+    Ok(from_unix_microseconds(segments_now()?))
+}
+
+/// Outside what Postgres can hold: infinity.
+pub(crate) fn from_unix_microseconds(moment: i64) -> TimestampWithTimeZone {
+    let micros = moment.saturating_sub(POSTGRES_EPOCH_SECONDS * 1_000_000);
+    TimestampWithTimeZone::try_from(micros).unwrap_or_else(|_| {
+        if moment < 0 {
+            TimestampWithTimeZone::negative_infinity()
+        } else {
+            TimestampWithTimeZone::positive_infinity()
+        }
+    })
+}
+
+pub(crate) fn unix_microseconds(moment: TimestampWithTimeZone) -> i64 {
     pg_sys::TimestampTz::from(moment).saturating_add(POSTGRES_EPOCH_SECONDS * 1_000_000)
 }
 

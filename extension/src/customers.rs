@@ -1,6 +1,5 @@
 //! The trigger function of watched tables: what a statement did to customers, as events.
 
-use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::JsonB;
@@ -8,11 +7,16 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{self, Catalog, Watched};
-use crate::engine::{Engine, Event, Mode};
+use crate::catalog::{self, Watched};
+use crate::changes::{Change, each_change, each_row};
+use crate::engine::Engine;
 use crate::error::Error;
-use crate::pg::identity;
-use crate::pg::transition::{Column, Operation, Rows, StoredRow, TriggerCall};
+use crate::event::{Event, Mode};
+use crate::pg::transition::{Column, Operation, TriggerCall};
+use crate::pg::{identity, lock};
+use crate::segment::build;
+use crate::segment::cache::{self, Segments};
+use crate::segment::statement::Statement;
 
 const CREATED: &str = "user-created";
 const UPDATED: &str = "user-updated";
@@ -36,45 +40,51 @@ pub(crate) fn _customers_changed(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64
 
 fn customers_changed(call: &TriggerCall) -> Result<(), Error> {
     let catalog = catalog::current()?;
+    let Some(watched) = catalog.watched(call.relation()).map(Rc::clone) else {
+        return Ok(());
+    };
+    let segments = cache::current()?;
     let wanted: &[&str] = match call.operation() {
         Operation::Insert => &[CREATED],
         Operation::Update => &[UPDATED, REVOKED, CREATED, DELETED],
         Operation::Delete | Operation::Truncate => &[DELETED],
     };
-    if !wanted.iter().any(|name| catalog.wants(name)) {
+    let is_wanted = |name: &str| catalog.wants(name) || segments.counts(name);
+    let wants_events = wanted.iter().any(|name| is_wanted(name));
+    let is_building = lock::is_build_announced();
+    if !wants_events && !is_building && segments.over(watched.root).is_none() {
         return Ok(());
     }
-    let Some(watched) = catalog.watched(call.relation()) else {
-        return Ok(());
-    };
     let mut changes = Changes {
+        wants_created: is_wanted(CREATED),
+        wants_updated: is_wanted(UPDATED),
+        wants_deleted: is_wanted(DELETED),
+        is_building,
         engine: Engine::new()?,
-        catalog: Rc::clone(&catalog),
-        watched: Rc::clone(watched),
+        watched,
+        deleted: Vec::new(),
+        touched: Vec::new(),
     };
     match call.operation() {
-        Operation::Insert => changes.inserted(call)?,
-        Operation::Update => changes.updated(call)?,
-        Operation::Delete => changes.deleted(call, None)?,
         // A partitioned table's rows are its partitions', whose own triggers fire with it.
         Operation::Truncate if call.is_partitioned() => {}
         Operation::Truncate => changes.truncated(call)?,
+        _ => changes.changed(call, &segments)?,
     }
-    changes.engine.finish()
+    changes.finish()
 }
 
 struct Changes {
     engine: Engine,
-    catalog: Rc<Catalog>,
     watched: Rc<Watched>,
-}
-
-/// What the rows of one UPDATE come to, by customer.
-#[derive(Default)]
-struct Differences {
-    created: Vec<String>,
+    wants_created: bool,
+    wants_updated: bool,
+    wants_deleted: bool,
+    is_building: bool,
+    /// Customers whose rows have gone.
     deleted: Vec<String>,
-    updated: Vec<(String, Vec<String>)>,
+    /// Customers whose rows have changed in any way, when a segment is being built.
+    touched: Vec<String>,
 }
 
 impl Changes {
@@ -97,6 +107,7 @@ impl Changes {
             depth: 0,
             occurred_at,
             profile,
+            crossing: None,
         })
     }
 
@@ -112,63 +123,113 @@ impl Changes {
             })
     }
 
-    fn inserted(&mut self, call: &TriggerCall) -> Result<(), Error> {
+    /// Goes through the rows once, for segments and for events.
+    fn changed(&mut self, call: &TriggerCall, segments: &Rc<Segments>) -> Result<(), Error> {
         let columns = call.columns();
-        let id = self.id_column(&columns)?;
-        let Some(mut rows) = call.new_rows() else {
-            return Ok(());
+        let id = self.id_column(&columns)?.clone();
+        let watched = Rc::clone(&self.watched);
+        let now = self.engine.segments_now;
+        let mut statement = Statement::new(segments, &watched, &columns, now)?;
+        let mut visit = |change: Change<'_>| -> Result<(), Error> {
+            if let Some(statement) = &mut statement {
+                statement.note(&change, call, &mut self.engine)?;
+            }
+            self.note(&change, call, &columns, &id)
         };
-        while rows.next() {
-            // A row without an id is nobody's.
-            if let Some(user_id) = rows.text(id) {
-                self.emit(CREATED, user_id, Map::new(), None)?;
-            }
+        match (call.old_rows(), call.new_rows()) {
+            (Some(old), Some(new)) => each_change(old, new, &id, visit)?,
+            (Some(old), None) => each_row(old, |row| visit(Change::Deleted(row)))?,
+            (None, Some(new)) => each_row(new, |row| visit(Change::Created(row)))?,
+            (None, None) => {}
         }
-        rows.close();
-        Ok(())
-    }
-
-    fn updated(&mut self, call: &TriggerCall) -> Result<(), Error> {
-        let columns = call.columns();
-        let id = self.id_column(&columns)?;
-        let (Some(old), Some(new)) = (call.old_rows(), call.new_rows()) else {
-            return Ok(());
-        };
-        let differences = compare(old, new, &columns, id);
-        if self.catalog.wants(DELETED) && !differences.deleted.is_empty() {
-            self.deleted(call, Some(differences.deleted))?;
+        if let Some(statement) = statement {
+            statement.finish(call, &watched, &mut self.engine)?;
         }
-        if self.catalog.wants(CREATED) {
-            for user_id in differences.created {
-                self.emit(CREATED, user_id, Map::new(), None)?;
-            }
-        }
-        if self.catalog.wants(UPDATED) {
-            for (user_id, attributes) in differences.updated {
-                let mut properties = Map::new();
-                properties.insert("changed_attributes".to_owned(), json!(attributes));
-                self.emit(UPDATED, user_id, properties, None)?;
-            }
-        }
-        if self.catalog.wants(REVOKED) && self.watched.revoked_when.is_some() {
+        self.emit_deleted(call)?;
+        if call.operation() == Operation::Update && self.engine.wants(REVOKED) {
             self.revoked(call)?;
         }
         Ok(())
     }
 
-    /// Emits `user-deleted` for the old rows, or for those of them that have the given ids.
-    fn deleted(&mut self, call: &TriggerCall, only: Option<Vec<String>>) -> Result<(), Error> {
-        self.deleted_in(call, "actionflow_old", only)
+    /// Emits what has become of one customer.
+    fn note(
+        &mut self,
+        change: &Change<'_>,
+        call: &TriggerCall,
+        columns: &[Column],
+        id: &Column,
+    ) -> Result<(), Error> {
+        let is_of_interest = self.is_building
+            || match change {
+                Change::Created(_) => self.wants_created,
+                Change::Updated(..) => self.wants_updated,
+                Change::Deleted(_) => self.wants_deleted,
+            };
+        // A row without an id is nobody's.
+        let Some(user_id) = is_of_interest.then(|| change.user_id(id)).flatten() else {
+            return Ok(());
+        };
+        if self.is_building {
+            self.touched.push(user_id.clone());
+        }
+        if !matches!(change, Change::Deleted(_)) {
+            self.emit_deleted(call)?;
+        }
+        match change {
+            Change::Created(_) if self.wants_created => {
+                self.emit(CREATED, user_id, Map::new(), None)
+            }
+            Change::Deleted(_) if self.wants_deleted => {
+                self.deleted.push(user_id);
+                Ok(())
+            }
+            Change::Updated(old, new) if self.wants_updated => {
+                let changed: Vec<&str> = columns
+                    .iter()
+                    .filter(|column| !old.has_same(new, column))
+                    .map(|column| column.name.as_str())
+                    .collect();
+                if changed.is_empty() {
+                    return Ok(());
+                }
+                let mut properties = Map::new();
+                properties.insert("changed_attributes".to_owned(), json!(changed));
+                self.emit(UPDATED, user_id, properties, None)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn emit_deleted(&mut self, call: &TriggerCall) -> Result<(), Error> {
+        if self.deleted.is_empty() {
+            return Ok(());
+        }
+        let deleted = std::mem::take(&mut self.deleted);
+        self.deleted_in(call, "actionflow_old", Some(deleted))
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        if !self.touched.is_empty() {
+            build::note_touched(&self.touched)?;
+        }
+        self.engine.finish()
     }
 
     fn truncated(&mut self, call: &TriggerCall) -> Result<(), Error> {
         let table = Spi::get_one_with_args::<String>(
             "select $1::oid::regclass::text",
             &[call.relation().into()],
-        )?;
-        self.deleted_in(call, &format!("only {}", table.unwrap_or_default()), None)
+        )?
+        .unwrap_or_default();
+        build::truncated(&mut self.engine, &self.watched, &table, self.is_building)?;
+        if self.wants_deleted {
+            self.deleted_in(call, &format!("only {table}"), None)?;
+        }
+        Ok(())
     }
 
+    /// Emits `user-deleted` for the rows of a table, or for those of them that have the given ids.
     fn deleted_in(
         &mut self,
         call: &TriggerCall,
@@ -228,72 +289,5 @@ impl Changes {
             self.emit(REVOKED, user_id, Map::new(), None)?;
         }
         Ok(())
-    }
-}
-
-/// Compares the rows before and after an UPDATE.
-///
-/// Both tables hold the rows in the same order unless ids changed or a partition's trigger dropped a row; then they are
-/// matched by id: who is in both was updated, who is in one only was deleted or created.
-fn compare(mut old: Rows, mut new: Rows, columns: &[Column], id: &Column) -> Differences {
-    let mut differences = Differences::default();
-    loop {
-        match (old.next(), new.next()) {
-            (true, true) if old.has_same(&new, id) => {
-                if let Some(user_id) = new.text(id) {
-                    differences.note_update(user_id, &old, &new, columns);
-                }
-            }
-            (false, false) => break,
-            _ => {
-                differences = compare_by_id(&mut old, &mut new, columns, id);
-                break;
-            }
-        }
-    }
-    old.close();
-    new.close();
-    differences
-}
-
-fn compare_by_id(old: &mut Rows, new: &mut Rows, columns: &[Column], id: &Column) -> Differences {
-    let mut differences = Differences::default();
-    let mut before: BTreeMap<String, StoredRow> = BTreeMap::new();
-    old.rewind();
-    while old.next() {
-        if let Some(user_id) = old.text(id) {
-            before.insert(user_id, old.copy());
-        }
-    }
-    let mut seen = HashSet::new();
-    new.rewind();
-    while new.next() {
-        let Some(user_id) = new.text(id) else {
-            continue;
-        };
-        if let Some(row) = before.get(&user_id) {
-            old.load(row);
-            differences.note_update(user_id.clone(), old, new, columns);
-        } else {
-            differences.created.push(user_id.clone());
-        }
-        seen.insert(user_id);
-    }
-    differences
-        .deleted
-        .extend(before.into_keys().filter(|user_id| !seen.contains(user_id)));
-    differences
-}
-
-impl Differences {
-    fn note_update(&mut self, user_id: String, old: &Rows, new: &Rows, columns: &[Column]) {
-        let changed: Vec<String> = columns
-            .iter()
-            .filter(|column| !old.has_same(new, column))
-            .map(|column| column.name.clone())
-            .collect();
-        if !changed.is_empty() {
-            self.updated.push((user_id, changed));
-        }
     }
 }

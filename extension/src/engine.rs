@@ -7,15 +7,18 @@ use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
 use actionflow_core::retention::ring_partition;
-use pgrx::datum::TimestampWithTimeZone;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{self, Catalog, Endpoint, EventTrigger};
 use crate::clock;
 use crate::error::Error;
-use crate::pg::{self, sequence, transaction};
+use crate::event::{Cause, Event, Mode};
+use crate::pg::{self, lock, sequence, transaction};
 use crate::run::{Context, Run};
 use crate::runs;
+use crate::segment::build;
+use crate::segment::cache::{self, Segments};
+use crate::segment::state::{self, Counted};
 use crate::store::{Batch, DeliveryRow, EventRow, Progress, RunRow, Stamp};
 
 /// Rows held in memory before they are written: enough that the cost of a statement does not count, few enough that a
@@ -25,45 +28,6 @@ const FLUSH_AT: usize = 5_000;
 pub(crate) const STARTED: &str = "action-flow-started";
 pub(crate) const COMPLETED: &str = "action-flow-completed";
 pub(crate) const FAILED: &str = "action-flow-failed";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Live,
-    Test,
-}
-
-impl Mode {
-    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        match text {
-            "live" => Ok(Self::Live),
-            "test" => Ok(Self::Test),
-            other => Err(Error::UnknownMode(other.to_owned())),
-        }
-    }
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Test => "test",
-        }
-    }
-}
-
-/// A fact about a customer that is on its way to whatever it triggers.
-pub(crate) struct Event {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) user_id: String,
-    pub(crate) properties: Map<String, Value>,
-    pub(crate) mode: Mode,
-    /// The flow and run that emitted it.
-    pub(crate) origin: Option<(i64, i64)>,
-    /// How many runs stand between this event and one from outside.
-    pub(crate) depth: i32,
-    pub(crate) occurred_at: TimestampWithTimeZone,
-    /// The customer as it was, for events after which it cannot be read any more.
-    pub(crate) profile: Option<Value>,
-}
 
 /// How a run goes on after its actions have been looked at.
 enum Step {
@@ -75,13 +39,26 @@ enum Step {
 pub(crate) struct Engine {
     pub(crate) catalog: Rc<Catalog>,
     pub(crate) stamp: Stamp,
+    /// What segments take for now, in microseconds since 1970.
+    pub(crate) segments_now: i64,
+    segments: Rc<Segments>,
     batch: Batch,
+    /// Events that triggers wait for.
     pending: VecDeque<Event>,
+    /// Events that segments count.
+    counted: Vec<Counted>,
+    is_counting: bool,
+    /// Whether a segment is being built that this session does not know of yet.
+    is_building: bool,
 }
 
 impl Engine {
     pub(crate) fn new() -> Result<Self, Error> {
         let catalog = catalog::current()?;
+        // Held to the end of the transaction and taken before the question, so that whoever builds a segment either waits
+        // for this transaction or is seen by it.
+        lock::announce_writing(catalog.event_table);
+        let is_building = lock::is_build_announced();
         let now = clock::now()?;
         let seconds = clock::unix_seconds(now);
         let stamp = Stamp {
@@ -93,9 +70,19 @@ impl Engine {
         Ok(Self {
             catalog,
             stamp,
+            segments_now: clock::segments_now()?,
+            segments: cache::current()?,
             batch: Batch::default(),
             pending: VecDeque::new(),
+            counted: Vec::new(),
+            is_counting: false,
+            is_building,
         })
+    }
+
+    /// Whether an event of this name is of use to anything.
+    pub(crate) fn wants(&self, event: &str) -> bool {
+        self.catalog.wants(event) || self.segments.counts(event)
     }
 
     pub(crate) fn next_event_id(&self) -> i64 {
@@ -119,10 +106,25 @@ impl Engine {
             depth: event.depth,
             occurred_at: event.occurred_at,
         });
-        if !self.catalog.listeners(&event.name).is_empty() {
+        if event.mode == Mode::Live && (self.is_building || self.segments.counts(&event.name)) {
+            self.counted.push(Counted {
+                id: event.id,
+                name: event.name.clone(),
+                user_id: event.user_id.clone(),
+                at: clock::unix_microseconds(event.occurred_at),
+                properties: Value::Object(event.properties.clone()),
+                cause: Cause {
+                    origin: event.origin,
+                    depth: event.depth,
+                },
+            });
+        }
+        if self.catalog.listeners(&event).next().is_some() {
             self.pending.push_back(event);
         }
-        if self.pending.len() >= FLUSH_AT || self.batch.len() >= FLUSH_AT {
+        let waiting = self.pending.len() + self.counted.len();
+        // What is counted may need a lock or a query for each customer, so it is not done while it is being counted.
+        if !self.is_counting && (waiting >= FLUSH_AT || self.batch.len() >= FLUSH_AT) {
             self.drain()?;
             self.flush()?;
         }
@@ -143,16 +145,34 @@ impl Engine {
     }
 
     fn drain(&mut self) -> Result<(), Error> {
-        while !self.pending.is_empty() {
+        while !self.pending.is_empty() || !self.counted.is_empty() {
+            self.count()?;
             let generation: Vec<Event> = std::mem::take(&mut self.pending).into();
             let test_users = self.test_users_among(&generation)?;
             let catalog = Rc::clone(&self.catalog);
             for event in &generation {
-                for trigger in catalog.listeners(&event.name) {
+                for trigger in catalog.listeners(event) {
                     self.fire(trigger, event, &test_users)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Lets segments count the events that have come; whoever enters or exits by them makes further events.
+    fn count(&mut self) -> Result<(), Error> {
+        let events = std::mem::take(&mut self.counted);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let segments = Rc::clone(&self.segments);
+        if self.is_building {
+            let users: Vec<String> = events.iter().map(|event| event.user_id.clone()).collect();
+            build::note_touched(&users)?;
+        }
+        self.is_counting = true;
+        state::count(self, &segments, events)?;
+        self.is_counting = false;
         Ok(())
     }
 
@@ -162,11 +182,7 @@ impl Engine {
             .iter()
             .filter(|event| {
                 event.mode == Mode::Test
-                    || self
-                        .catalog
-                        .listeners(&event.name)
-                        .iter()
-                        .any(|trigger| trigger.is_test)
+                    || self.catalog.listeners(event).any(|trigger| trigger.is_test)
             })
             .map(|event| event.user_id.as_str())
             .collect();
@@ -236,6 +252,10 @@ impl Engine {
         };
         let progress = self.progress(&run, step)?;
         self.write_run(&run, progress);
+        // Here too: starts by a call need not emit anything.
+        if self.batch.len() >= FLUSH_AT {
+            self.flush()?;
+        }
         Ok(())
     }
 
@@ -312,7 +332,7 @@ impl Engine {
 
     /// Emits one of actionflow's own events about a run, when something can use it.
     fn emit_about(&mut self, run: &Run, name: &str, error: Option<&str>) -> Result<(), Error> {
-        if !self.catalog.wants(name) {
+        if !self.wants(name) {
             return Ok(());
         }
         let mut properties = Map::new();
@@ -337,6 +357,7 @@ impl Engine {
             depth: run.depth,
             occurred_at: self.stamp.now,
             profile: run.context.profile.clone(),
+            crossing: None,
         })
     }
 

@@ -34,6 +34,26 @@ pub(crate) enum Error {
     NoVerificationUrl(String),
     #[error("invalid event name \"{0}\"")]
     EventName(String),
+    #[error("attribute \"{attribute}\" does not exist")]
+    NoSuchAttribute { attribute: String, path: String },
+    #[error("column \"{column}\" has type {type_name}, so nothing is inside it")]
+    NotJsonb {
+        column: String,
+        type_name: String,
+        path: String,
+    },
+    #[error("operator \"{op}\" cannot be used on attribute \"{attribute}\" of type {type_name}")]
+    OperatorType {
+        op: &'static str,
+        attribute: String,
+        type_name: String,
+        path: String,
+        hint: &'static str,
+    },
+    #[error("segment \"{0}\" does not exist")]
+    NoSuchSegment(String),
+    #[error("could not serialize access due to a concurrent change of a membership")]
+    Serialization,
     #[error("actionflow is broken: {0}")]
     Internal(String),
 }
@@ -50,11 +70,14 @@ impl Error {
                 | Kind::Unusable { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             },
             Self::Spi(_) | Self::Internal(_) => Code::ERRCODE_INTERNAL_ERROR,
-            Self::NoSuchFlow(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Self::NoSuchFlow(_) | Self::NoSuchSegment(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Self::NoSuchAttribute { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
+            Self::NotJsonb { .. } | Self::OperatorType { .. } => Code::ERRCODE_DATATYPE_MISMATCH,
             Self::ArchivedFlow(_) | Self::UnpublishedFlow(_) => {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
             Self::TooLarge { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::Serialization => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::Null(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::UnknownMode(_)
             | Self::MissingVariable { .. }
@@ -66,7 +89,10 @@ impl Error {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Self::Input(error) => Some(format!("At path {}.", error.path)),
+            Self::Input(input::Error { path, .. })
+            | Self::NoSuchAttribute { path, .. }
+            | Self::NotJsonb { path, .. }
+            | Self::OperatorType { path, .. } => Some(format!("At path {path}.")),
             Self::MissingVariable { flow, .. } => {
                 Some(format!("Flow \"{flow}\" declares it as required."))
             }
@@ -87,6 +113,12 @@ impl Error {
                 Kind::Unsupported(_) => "Leave it out.",
             },
             Self::NoSuchFlow(_) => "Create it with actionflow.create_flow.",
+            Self::NoSuchSegment(_) => "Create it with actionflow.create_segment.",
+            Self::NoSuchAttribute { .. } => {
+                "Name a column of the customer table, or a path into a jsonb column such as \"attrs.tier\"."
+            }
+            Self::NotJsonb { .. } => "Only a jsonb column has paths inside.",
+            Self::OperatorType { hint, .. } => hint,
             Self::ArchivedFlow(_) => "Create a new flow; an archived one keeps its history only.",
             Self::UnpublishedFlow(_) => {
                 "Publish it with actionflow.publish_flow, or start it in mode 'test'."
@@ -101,6 +133,7 @@ impl Error {
             Self::EventName(_) => {
                 "Use 1 to 100 printable characters without \"/\" and without blanks at either end."
             }
+            Self::Serialization => "Try the transaction again.",
             Self::Null(what) => return Some(format!("Give a value for {what}.")),
             Self::Spi(_) | Self::Internal(_) => return None,
         };

@@ -7,8 +7,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
-use crate::engine::{Engine, Event, Mode};
+use crate::engine::Engine;
 use crate::error::Error;
+use crate::event::{Event, Mode};
 use crate::validation::check_size;
 
 /// Events that make somebody's own system send an e-mail with a link.
@@ -82,6 +83,7 @@ fn emit(
         depth: 0,
         occurred_at,
         profile: None,
+        crossing: None,
     })?;
     engine.finish()?;
     Ok(id)

@@ -10,18 +10,26 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use crate::catalog::Flow;
-use crate::engine::{Engine, Mode};
+use crate::engine::Engine;
 use crate::error::Error;
+use crate::event::Mode;
 use crate::run::Run;
 use crate::runs;
 use crate::validation::check_size;
 
 /// What became of one target of one payload.
-struct Answer {
+pub(crate) struct Answer {
     user_id: String,
     run_id: Option<i64>,
-    status: &'static str,
+    pub(crate) status: Status,
     reason: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Started,
+    Duplicate,
+    Ignored,
 }
 
 /// A caller's invocation id and a customer: together they start a flow once.
@@ -65,7 +73,7 @@ pub(crate) fn start_flow(
         (
             answer.user_id,
             answer.run_id,
-            answer.status.to_owned(),
+            answer.status.as_str().to_owned(),
             answer.reason.map(str::to_owned),
         )
     })))
@@ -76,7 +84,22 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
     let flow = Rc::clone(engine.catalog.flow(flow)?);
     check_size("the payload", payload)?;
     let payloads = TriggerPayload::parse_many(payload)?;
-    check_variables(&flow, mode, &payloads)?;
+    let answers = start_payloads(&mut engine, &flow, mode, &payloads, None)?;
+    engine.finish()?;
+    Ok(answers)
+}
+
+/// Starts a flow for the targets of payloads, one answer for each.
+///
+/// `shared_invocation` is the id that runs have whose payload gives none; otherwise each such payload gets its own.
+pub(crate) fn start_payloads(
+    engine: &mut Engine,
+    flow: &Flow,
+    mode: Mode,
+    payloads: &[TriggerPayload],
+    shared_invocation: Option<&str>,
+) -> Result<Vec<Answer>, Error> {
+    check_variables(flow, mode, payloads)?;
     let mut answers = Vec::new();
     let test_users = match mode {
         Mode::Live => HashSet::new(),
@@ -88,15 +111,15 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
             runs::test_users(ids.collect())?
         }
     };
-    let mut claims = claim_keys(&engine, &flow, mode, &payloads, &test_users)?;
-    for payload in &payloads {
-        let generated = runs::generated_invocation_id();
+    let mut claims = claim_keys(engine, flow, mode, payloads, &test_users)?;
+    for payload in payloads {
+        let unkeyed = shared_invocation.map_or_else(runs::generated_invocation_id, str::to_owned);
         for user_id in &payload.target_user_ids {
             if mode == Mode::Test && !test_users.contains(user_id) {
                 answers.push(Answer::ignored(user_id, "not a test user"));
                 continue;
             }
-            let invocation_id = payload.flow_invocation_id.as_ref().unwrap_or(&generated);
+            let invocation_id = payload.flow_invocation_id.as_ref().unwrap_or(&unkeyed);
             let run_id = match &payload.flow_invocation_id {
                 None => engine.next_run_id(),
                 Some(given) => match claims.get_mut(&(given.clone(), user_id.clone())) {
@@ -105,7 +128,7 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
                         claim.run_id
                     }
                     Some(claim) => {
-                        answers.push(Answer::of_run(user_id, claim.run_id, "duplicate"));
+                        answers.push(Answer::of_run(user_id, claim.run_id, Status::Duplicate));
                         continue;
                     }
                     None => return Err(Error::Internal("a start key is missing".to_owned())),
@@ -113,7 +136,7 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
             };
             let mut run = Run::of_call(
                 run_id,
-                &flow,
+                flow,
                 mode,
                 user_id.clone(),
                 invocation_id.clone(),
@@ -123,15 +146,24 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
             run.context.notification_detail = Value::Object(payload.notification_detail.clone());
             run.context.metadata = Value::Object(payload.metadata.clone());
             engine.start(run)?;
-            answers.push(Answer::of_run(user_id, run_id, "started"));
+            answers.push(Answer::of_run(user_id, run_id, Status::Started));
         }
     }
-    engine.finish()?;
     Ok(answers)
 }
 
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 impl Answer {
-    fn of_run(user_id: &str, run_id: i64, status: &'static str) -> Self {
+    fn of_run(user_id: &str, run_id: i64, status: Status) -> Self {
         Self {
             user_id: user_id.to_owned(),
             run_id: Some(run_id),
@@ -144,14 +176,18 @@ impl Answer {
         Self {
             user_id: user_id.to_owned(),
             run_id: None,
-            status: "ignored",
+            status: Status::Ignored,
             reason: Some(reason),
         }
     }
 }
 
 /// Before anything is started: a missing variable in the last payload must not leave the first ones started.
-fn check_variables(flow: &Flow, mode: Mode, payloads: &[TriggerPayload]) -> Result<(), Error> {
+pub(crate) fn check_variables(
+    flow: &Flow,
+    mode: Mode,
+    payloads: &[TriggerPayload],
+) -> Result<(), Error> {
     let (_, definition) = flow
         .version_for(mode)
         .ok_or_else(|| Error::UnpublishedFlow(flow.name.clone()))?;

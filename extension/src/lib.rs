@@ -5,20 +5,28 @@
 //! is under `pg/`. From a row change to the queue: `customers` reads the transition tables and makes events, `engine`
 //! turns events and calls into runs and deliveries, `store` writes them with one statement a table.
 //!
+//! `segment` decides who enters and exits a segment by what `customers` and `engine` see, and by the clock; `bulk` starts flows
+//! for many.
+//!
 //! `catalog` keeps flows, triggers and endpoints in the backend's memory until a commit invalidates them; `wakeup`
 //! decides with the commit whether a worker has to be notified.
 
+mod bulk;
 mod catalog;
+mod changes;
 mod clock;
 mod customers;
 mod engine;
 mod error;
+mod event;
 mod events;
 mod flows;
 mod guc;
 mod pg;
 mod run;
 mod runs;
+mod segment;
+mod segments;
 mod sql;
 mod store;
 mod validation;

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog::Flow;
 use crate::clock;
-use crate::engine::{Event, Mode, STARTED};
+use crate::engine::STARTED;
 use crate::error::Error;
+use crate::event::{Event, Mode};
 use crate::events::is_transactional_email;
 
 /// One customer going through one version of a flow.

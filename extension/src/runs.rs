@@ -10,8 +10,9 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 use serde_json::Value;
 
-use crate::engine::{Engine, Mode};
+use crate::engine::Engine;
 use crate::error::Error;
+use crate::event::Mode;
 use crate::run::{Context, Run};
 use crate::store::Progress;
 

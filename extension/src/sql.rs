@@ -30,9 +30,34 @@ extension_sql_file!(
         validation::_check_event_trigger_options
     ]
 );
+extension_sql_file!("../../sql/segment_tables.sql", requires = ["flows"]);
+extension_sql_file!(
+    "../../sql/segments.sql",
+    requires = [
+        "segment_tables",
+        clock::_segments_now,
+        segments::_bind_rule,
+        segments::_json_moment,
+        segment::build::_begin_build,
+        segment::build::_decide_segment,
+        segment::build::_cross,
+        segment::due::_look_at_due
+    ]
+);
+extension_sql_file!("../../sql/segment_changes.sql", requires = ["segments"]);
+extension_sql_file!("../../sql/audiences.sql", requires = ["segment_changes"]);
+extension_sql_file!(
+    "../../sql/bulk.sql",
+    requires = [
+        "audiences",
+        bulk::_bulk_request,
+        bulk::_start_for_bulk,
+        bulk::_start_existing
+    ]
+);
 extension_sql_file!(
     "../../sql/claims.sql",
-    requires = ["flows", validation::_random_bigint]
+    requires = ["bulk", validation::_random_bigint]
 );
 extension_sql_file!(
     "../../sql/completions.sql",
@@ -42,7 +67,11 @@ extension_sql_file!("../../sql/maintenance.sql", requires = ["completions"]);
 extension_sql_file!("../../sql/views.sql", requires = ["maintenance"]);
 extension_sql_file!(
     "../../sql/invalidation.sql",
-    requires = ["views", catalog::_invalidate]
+    requires = [
+        "views",
+        catalog::_invalidate,
+        segment::cache::_invalidate_segments
+    ]
 );
 extension_sql_file!("../../sql/dump.sql", requires = ["invalidation"]);
 extension_sql_file!(

@@ -13,6 +13,8 @@
 //! 3. A task makes one attempt (`deliver`): prepare, send, classify; it passes the outcome to the recorder and frees its slot.
 //! 4. The recorder writes outcomes in batches, one call at a time; the next batch gathers meanwhile.
 //! 5. `leases` renews what is held for longer than a moment.
+//! 6. The clock (`clock`) calls what changes by time alone, each on a connection of its own: segments twice a second, bulk jobs once,
+//!    retention every minute.
 //!
 //! # What it never does
 //! It holds no transaction open during a request, and no state that matters: it may be killed at any moment. It follows no
@@ -21,7 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
-mod clock;
+pub mod clock;
 pub mod config;
 pub mod db;
 pub mod deliver;

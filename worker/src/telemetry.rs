@@ -74,6 +74,12 @@ pub struct Metrics {
     pub leases_lost: Counter,
     /// Calls to the database that failed.
     pub database_errors: Counter,
+    /// Memberships that were due and have been checked.
+    pub segment_checks: Counter,
+    /// Memberships that changed by time alone.
+    pub segment_crossings: Counter,
+    /// Customers that bulk jobs have looked at.
+    pub bulk_customers: Counter,
 }
 
 /// The counters of one endpoint, looked up once and not for each delivery.
@@ -98,6 +104,9 @@ impl Default for Metrics {
             panics: Counter::default(),
             leases_lost: Counter::default(),
             database_errors: Counter::default(),
+            segment_checks: Counter::default(),
+            segment_crossings: Counter::default(),
+            bulk_customers: Counter::default(),
             registry: Registry::default(),
         };
         let worker = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -127,21 +136,9 @@ impl Default for Metrics {
             "Deliveries whose request is under way",
             metrics.in_flight.clone(),
         );
-        registry.register(
-            "attempt_panics",
-            "Attempts that failed inside the worker",
-            metrics.panics.clone(),
-        );
-        registry.register(
-            "leases_lost",
-            "Leases that ended before their attempt was recorded",
-            metrics.leases_lost.clone(),
-        );
-        registry.register(
-            "database_errors",
-            "Calls to the database that failed",
-            metrics.database_errors.clone(),
-        );
+        for (name, help, counter) in metrics.counters() {
+            registry.register(name, help, counter.clone());
+        }
         Self {
             registry,
             ..metrics
@@ -150,6 +147,42 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// The counters without labels: name, help, counter.
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 6] {
+        [
+            (
+                "attempt_panics",
+                "Attempts that failed inside the worker",
+                &self.panics,
+            ),
+            (
+                "leases_lost",
+                "Leases that ended before their attempt was recorded",
+                &self.leases_lost,
+            ),
+            (
+                "database_errors",
+                "Calls to the database that failed",
+                &self.database_errors,
+            ),
+            (
+                "segment_checks",
+                "Memberships that were due and have been checked",
+                &self.segment_checks,
+            ),
+            (
+                "segment_crossings",
+                "Memberships that changed by time alone",
+                &self.segment_crossings,
+            ),
+            (
+                "bulk_customers",
+                "Customers that bulk jobs have looked at",
+                &self.bulk_customers,
+            ),
+        ]
+    }
+
     /// The counters of this endpoint.
     #[must_use]
     pub fn endpoint(&self, name: &str) -> EndpointMetrics {

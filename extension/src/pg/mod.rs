@@ -3,7 +3,13 @@
 pub(crate) mod clock;
 pub(crate) mod identity;
 pub(crate) mod invalidation;
+pub(crate) mod jsonb;
+pub(crate) mod lock;
+pub(crate) mod memory;
 pub(crate) mod sequence;
+pub(crate) mod settings;
 pub(crate) mod shared;
+pub(crate) mod snapshot;
 pub(crate) mod transaction;
 pub(crate) mod transition;
+pub(crate) mod types;

@@ -139,3 +139,21 @@ unsafe extern "C-unwind" fn session_ends(_code: i32, _argument: pg_sys::Datum) {
     }
     end_sleep();
 }
+
+/// The number of the current transaction, which has written already.
+pub(crate) fn current() -> u32 {
+    // SAFETY: an ordinary call inside a transaction.
+    unsafe { pg_sys::GetTopTransactionId() }.into_inner()
+}
+
+/// How many triggers run around this one, itself included.
+pub(crate) fn trigger_depth() -> i32 {
+    // SAFETY: the function looks at no argument.
+    unsafe { pgrx::direct_function_call::<i32>(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(1)
+}
+
+/// When the client's current statement began.
+pub(crate) fn statement_start() -> i64 {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
+}

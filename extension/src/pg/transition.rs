@@ -23,6 +23,7 @@ pub(crate) struct TriggerCall {
 }
 
 /// A column of the table: its number and its name.
+#[derive(Clone)]
 pub(crate) struct Column {
     index: usize,
     pub(crate) name: String,
@@ -120,6 +121,11 @@ impl TriggerCall {
         (!store.is_null()).then(|| Rows::open(store, self.descriptor()))
     }
 
+    /// A cursor over no table, for rows that have been copied.
+    pub(crate) fn blank_rows(&self) -> Rows {
+        Rows::blank(std::ptr::null_mut(), self.descriptor())
+    }
+
     fn descriptor(&self) -> pg_sys::TupleDesc {
         // SAFETY: the relation is open during the call.
         unsafe { (*(*self.data).tg_relation).rd_att }
@@ -141,11 +147,15 @@ pub(crate) struct StoredRow(pg_sys::MinimalTuple);
 
 impl Rows {
     fn open(store: *mut pg_sys::Tuplestorestate, descriptor: pg_sys::TupleDesc) -> Self {
-        // SAFETY: store and descriptor are valid during the call; both callers pass those of the trigger.
-        let slot = unsafe {
-            pg_sys::tuplestore_rescan(store);
-            pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsMinimalTuple)
-        };
+        // SAFETY: the store is valid during the call; both callers pass one of the trigger's.
+        unsafe { pg_sys::tuplestore_rescan(store) };
+        Self::blank(store, descriptor)
+    }
+
+    fn blank(store: *mut pg_sys::Tuplestorestate, descriptor: pg_sys::TupleDesc) -> Self {
+        // SAFETY: the descriptor is valid during the call.
+        let slot =
+            unsafe { pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsMinimalTuple) };
         Self {
             store,
             slot,
@@ -156,11 +166,6 @@ impl Rows {
     pub(crate) fn close(self) {
         // SAFETY: made by `open` and used by nobody else.
         unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
-    }
-
-    pub(crate) fn rewind(&mut self) {
-        // SAFETY: see `open`.
-        unsafe { pg_sys::tuplestore_rescan(self.store) };
     }
 
     /// Moves to the next row; false at the end.
@@ -187,8 +192,12 @@ impl Rows {
                 &mut is_varlena,
             );
             let text = pg_sys::OidOutputFunctionCall(output, value);
-            let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+            let mut owned = CStr::from_ptr(text).to_string_lossy().into_owned();
             pg_sys::pfree(text.cast());
+            // As a cast to text does: these blanks are no part of the value.
+            if self.attribute(column).atttypid == pg_sys::BPCHAROID {
+                owned.truncate(owned.trim_end_matches(' ').len());
+            }
             Some(owned)
         }
     }
@@ -228,7 +237,8 @@ impl Rows {
         unsafe { &*attribute_of(self.descriptor, column.index) }
     }
 
-    fn value(&self, column: &Column) -> Option<pg_sys::Datum> {
+    /// The value of a column in the current row, valid until the cursor moves.
+    pub(crate) fn value(&self, column: &Column) -> Option<pg_sys::Datum> {
         // SAFETY: `next` and `load` have read all columns, and the index is below their number.
         unsafe {
             let is_null = *(*self.slot).tts_isnull.add(column.index);

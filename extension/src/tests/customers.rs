@@ -88,8 +88,8 @@ mod tests {
         .expect("statements");
         assert_eq!(
             text(EVENTS),
-            "user-deleted 1 {}, user-created 4 {}, \
-             user-updated 2 {\"changed_attributes\": [\"email\"]}, user-updated 3 {\"changed_attributes\": [\"email\"]}"
+            "user-deleted 1 {}, user-updated 2 {\"changed_attributes\": [\"email\"]}, \
+             user-updated 3 {\"changed_attributes\": [\"email\"]}, user-created 4 {}"
         );
     }
 

@@ -1,20 +1,29 @@
 //! `#[pg_test]`s by area: what needs a real Postgres and neither a commit nor a second session.
 
+mod bulk;
 mod catalog;
 mod customers;
 mod errors;
 mod queue;
+mod segment_commands;
+mod segment_errors;
+mod segment_tables;
+mod segment_triggers;
+mod segments;
 mod surface;
 
 use pgrx::prelude::*;
 
+/// Waits for other tests that make objects of the same names: without that they would wait for each other in a circle.
+pub(crate) fn alone() {
+    run("alter sequence actionflow._delivery_id_seq restart");
+}
+
 /// One endpoint, one published flow that notifies it, and a watched table; the first delivery has id 1.
-///
-/// The sequence's lock lets tests with a scene run one after the other.
 pub(crate) fn scene() {
+    alone();
     Spi::run(
-        "alter sequence actionflow._delivery_id_seq restart;
-         create table public.customers (id bigint primary key, email text, first_name text, plan text, is_revoked boolean);
+        "create table public.customers (id bigint primary key, email text, first_name text, plan text, is_revoked boolean);
          select actionflow.create_endpoint('crm', 'http://127.0.0.1:9/hook');
          select actionflow.create_flow('welcome', '{\"actions\": [{\"name\": \"tell\", \"type\": \"notify\", \"endpoints\": [\"crm\"]}]}');
          select * from actionflow.publish_flow('welcome');
@@ -28,6 +37,27 @@ pub(crate) fn text(query: &str) -> String {
     Spi::get_one::<String>(&format!("select ({query})::text"))
         .expect("query")
         .unwrap_or_else(|| "NULL".to_owned())
+}
+
+/// Runs statements whose results do not matter.
+pub(crate) fn run(statements: &str) {
+    Spi::run(statements).expect("statements");
+}
+
+/// The ids of a segment's members, in their order.
+pub(crate) fn members(segment: &str) -> String {
+    text(&format!(
+        "select coalesce(string_agg(m.user_id, ' ' order by m.user_id collate \"C\"), '')
+         from actionflow.segment_members as m where m.segment = '{segment}'"
+    ))
+}
+
+/// Every crossing that was told, in its order: event, segment and customer.
+pub(crate) fn crossings() -> String {
+    text(
+        "select coalesce(string_agg(concat_ws(' ', e.name, e.properties ->> 'segment', e.user_id), ', ' order by e.id), '')
+         from actionflow.events as e where e.name in ('segment-entered', 'segment-exited')",
+    )
 }
 
 /// SQLSTATE, message, detail and hint of a statement that must fail.

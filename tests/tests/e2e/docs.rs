@@ -116,6 +116,11 @@ async fn the_examples_of_the_sql_reference_work() {
 }
 
 #[tokio::test]
+async fn the_examples_of_the_page_on_segments_work() {
+    check("docs/segments.md").await;
+}
+
+#[tokio::test]
 async fn every_public_object_is_commented_and_has_an_example() {
     let db = Database::new().await;
     let undescribed = "
@@ -136,7 +141,8 @@ async fn every_public_object_is_commented_and_has_an_example() {
         select relname from pg_class
         where relnamespace = 'actionflow'::regnamespace and relname !~ '^_' and relkind in ('r', 'v')
         order by 1";
-    let examples: String = examples(&read("docs/sql-api.md"))
+    let reference = read("docs/sql-api.md") + "\n" + &read("docs/segments.md");
+    let examples: String = examples(&reference)
         .iter()
         .map(|example| example.sql.as_str())
         .collect();
@@ -144,7 +150,7 @@ async fn every_public_object_is_commented_and_has_an_example() {
     missing.retain(|name| !examples.contains(&format!("actionflow.{name}")));
     assert!(
         missing.is_empty(),
-        "without an example in docs/sql-api.md: {missing:?}"
+        "without an example in the reference: {missing:?}"
     );
 }
 

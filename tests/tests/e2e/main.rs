@@ -5,6 +5,8 @@
 )]
 
 mod addresses;
+mod bulk;
+mod cdnow;
 mod customers;
 mod delivery;
 mod docs;
@@ -20,6 +22,13 @@ mod reliability;
 mod retries;
 mod scene;
 mod schema_changes;
+mod segment_builds;
+mod segment_clock;
+mod segment_concurrency;
+mod segment_isolation;
+mod segment_properties;
+mod segments;
+mod steps;
 mod surface;
 mod tables;
 mod triggers;

@@ -7,8 +7,10 @@
 
 mod attempts;
 mod client;
+mod clock;
 mod config;
 mod idle;
+mod metrics;
 mod program;
 mod queue;
 mod receiver;

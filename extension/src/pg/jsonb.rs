@@ -1,0 +1,114 @@
+//! Values inside jsonb, without turning them into text.
+
+use pgrx::datum::{AnyNumeric, FromDatum, IntoDatum};
+use pgrx::direct_function_call_as_datum;
+use pgrx::pg_sys::{self, Datum};
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JsonType {
+    Null,
+    Text,
+    Number,
+    Boolean,
+    Array,
+    Object,
+}
+
+/// The steps of a path, as the array that Postgres wants.
+#[derive(Debug)]
+pub(crate) struct Path {
+    steps: Vec<String>,
+}
+
+impl Path {
+    pub(crate) fn new(steps: Vec<String>) -> Self {
+        Self { steps }
+    }
+
+    pub(crate) fn steps(&self) -> &[String] {
+        &self.steps
+    }
+
+    /// The value at the path, as jsonb; `None` when there is none or it is null.
+    pub(crate) fn find(&self, jsonb: Datum) -> Option<Datum> {
+        let found = if self.steps.is_empty() {
+            jsonb
+        } else {
+            let steps = self.steps.clone().into_datum();
+            // SAFETY: the arguments are of the types that the function wants; it needs no context of a call.
+            unsafe {
+                direct_function_call_as_datum(pg_sys::jsonb_extract_path, &[Some(jsonb), steps])?
+            }
+        };
+        (json_type(found) != JsonType::Null).then_some(found)
+    }
+}
+
+fn detoasted(jsonb: Datum) -> *mut pg_sys::Jsonb {
+    // SAFETY: a jsonb value; the copy, if one is needed, is memory of the current context.
+    unsafe { pg_sys::pg_detoast_datum(jsonb.cast_mut_ptr()).cast() }
+}
+
+fn scalar(jsonb: Datum) -> Option<pg_sys::JsonbValue> {
+    let mut value = pg_sys::JsonbValue::default();
+    let jsonb = detoasted(jsonb);
+    // SAFETY: the container lies inside the value, which is whole.
+    let is_scalar = unsafe { pg_sys::JsonbExtractScalar(&raw mut (*jsonb).root, &mut value) };
+    is_scalar.then_some(value)
+}
+
+pub(crate) fn json_type(jsonb: Datum) -> JsonType {
+    const IS_OBJECT: u32 = 0x2000_0000;
+    match scalar(jsonb).map(|value| value.type_) {
+        Some(pg_sys::jbvType::jbvNull) => JsonType::Null,
+        Some(pg_sys::jbvType::jbvString) => JsonType::Text,
+        Some(pg_sys::jbvType::jbvNumeric) => JsonType::Number,
+        Some(pg_sys::jbvType::jbvBool) => JsonType::Boolean,
+        _ => {
+            // SAFETY: the value is whole; its header says what it holds.
+            let header = unsafe { (*detoasted(jsonb)).root.header };
+            if header & IS_OBJECT != 0 {
+                JsonType::Object
+            } else {
+                JsonType::Array
+            }
+        }
+    }
+}
+
+/// Calls `look` with the text of a JSON string; `None` for anything else.
+pub(crate) fn with_text<T>(jsonb: Datum, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    let value = scalar(jsonb)?;
+    if value.type_ != pg_sys::jbvType::jbvString {
+        return None;
+    }
+    // SAFETY: the type says which member is set; the bytes lie in the value that `scalar` has read.
+    let bytes = unsafe {
+        let text = value.val.string;
+        std::slice::from_raw_parts(
+            text.val.cast::<u8>(),
+            usize::try_from(text.len).unwrap_or_default(),
+        )
+    };
+    Some(look(bytes))
+}
+
+/// A JSON number; `None` for anything else.
+pub(crate) fn number(jsonb: Datum) -> Option<AnyNumeric> {
+    let value = scalar(jsonb)?;
+    if value.type_ != pg_sys::jbvType::jbvNumeric {
+        return None;
+    }
+    // SAFETY: the type says which member is set: a numeric value.
+    unsafe { AnyNumeric::from_datum(Datum::from(value.val.numeric), false) }
+}
+
+/// Whether a document contains another one (`@>`).
+pub(crate) fn contains(jsonb: Datum, other: Datum) -> bool {
+    // SAFETY: the arguments are of the types that the function wants.
+    unsafe {
+        direct_function_call_as_datum(pg_sys::jsonb_contains, &[Some(jsonb), Some(other)])
+            .is_some_and(|holds| holds.value() != 0)
+    }
+}

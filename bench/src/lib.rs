@@ -5,7 +5,8 @@
 //! contestants alternate, so that a slow minute of the machine falls on all of them; medians over the rounds are
 //! reported with their range.
 //!
-//! [`drain`], [`insert`], [`latency`] and [`isolation`] are the scenarios; all of them use the one [`receiver::Receiver`].
+//! [`drain`], [`insert`], [`latency`] and [`isolation`] are the scenarios that deliver; all of them use the one
+//! [`receiver::Receiver`]. [`segments`] delivers nothing, and compares actionflow with tables that nobody watches.
 //! `bench/README.md` says how to read the figures.
 
 pub mod contestant;
@@ -17,6 +18,7 @@ pub mod latency;
 pub mod process;
 pub mod receiver;
 pub mod report;
+pub mod segments;
 pub mod stats;
 
 /// What every scenario needs: the server, the receiver and the programs to start.

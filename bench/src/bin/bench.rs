@@ -8,8 +8,8 @@ use actionflow_bench::contestant::{Contestant, Programs};
 use actionflow_bench::database::Server;
 use actionflow_bench::receiver::Receiver;
 use actionflow_bench::report::Table;
-use actionflow_bench::{Bench, drain, insert, isolation, latency};
-use anyhow::Result;
+use actionflow_bench::{Bench, drain, insert, isolation, latency, segments};
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -19,6 +19,7 @@ enum Part {
     Latency,
     Isolation,
     Memory,
+    Segments,
 }
 
 #[derive(Parser)]
@@ -32,7 +33,7 @@ struct Arguments {
         long,
         env = "BENCH_PARTS",
         value_delimiter = ' ',
-        default_value = "drain insert latency isolation memory"
+        default_value = "drain insert latency isolation memory segments"
     )]
     parts: Vec<Part>,
     #[arg(
@@ -64,6 +65,8 @@ struct Arguments {
     /// Backlog of the memory part.
     #[arg(long, env = "BENCH_MEMORY_DELIVERIES", default_value_t = 100_000)]
     memory_deliveries: u32,
+    #[command(flatten)]
+    segments: segments::Settings,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -100,8 +103,25 @@ async fn main() -> Result<()> {
             },
             // Once: peak memory hardly varies, and the backlog is large.
             Part::Memory => print(&drain::run(&bench, arguments.memory_deliveries, 1).await?)?,
+            Part::Segments => measure_segments(&bench, &arguments.segments).await?,
         }
         eprintln!("{part:?} took {:.0} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+async fn measure_segments(bench: &Bench, settings: &segments::Settings) -> Result<()> {
+    if !bench.contestants.contains(&Contestant::Actionflow) {
+        eprintln!("segments are measured with actionflow only");
+        return Ok(());
+    }
+    for &measure in &settings.measures {
+        let start = Instant::now();
+        let tables = segments::run(bench, settings, measure).await;
+        for table in tables.with_context(|| format!("measure {measure:?} of segments"))? {
+            print(&table)?;
+        }
+        eprintln!("{measure:?} took {:.0} s", start.elapsed().as_secs_f64());
     }
     Ok(())
 }

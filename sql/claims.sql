@@ -103,6 +103,7 @@ language plpgsql volatile parallel unsafe security definer
 -- Statistics of a table that fills and empties all the time must not talk the planner out of walking the index of due
 -- deliveries in its order: with a backlog of 40,000 the other plan took 42 ms instead of 1.
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_sort = off
 set search_path = pg_catalog, pg_temp
@@ -223,6 +224,7 @@ create function actionflow.claimed_deliveries(lease_token bigint, ids bigint[])
 returns table (id bigint, attempt int, retry int, url text, body text, endpoint_id bigint, endpoint jsonb)
 language plpgsql volatile parallel unsafe security definer
 set enable_seqscan = off
+set jit = off
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -261,6 +263,7 @@ create function actionflow.renew_leases(lease_tokens bigint[], ids bigint[], lea
 returns bigint[]
 language plpgsql volatile parallel unsafe security definer
 set enable_seqscan = off
+set jit = off
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -283,6 +286,7 @@ $$;
 create function actionflow.release_deliveries(lease_tokens bigint[], ids bigint[]) returns bigint[]
 language plpgsql volatile parallel unsafe security definer
 set enable_seqscan = off
+set jit = off
 set search_path = pg_catalog, pg_temp
 as $$
 declare

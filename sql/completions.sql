@@ -16,6 +16,7 @@ create function actionflow.complete_deliveries(
 language plpgsql volatile parallel unsafe security definer
 -- Statistics of a table that fills and empties all the time must not talk the planner into scanning it.
 set enable_seqscan = off
+set jit = off
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -157,6 +157,7 @@ language plpgsql volatile parallel unsafe security definer
 -- Definer, for the worker's role. The index of due moments is walked in its order, whatever statistics say of a table that
 -- changes all the time.
 set enable_seqscan = off
+set jit = off
 set enable_sort = off
 set search_path = pg_catalog, pg_temp
 as $$

@@ -192,6 +192,8 @@ fn configure(data: &Path, port: u16, settings: &[&str]) {
         "max_connections = 200".to_owned(),
         // These clusters meet crashes of the server, never of the machine.
         "fsync = off".to_owned(),
+        // Tables without statistics look dear, and compiling their queries takes longer than the tests.
+        "jit = off".to_owned(),
         "synchronous_commit = on".to_owned(),
         "log_line_prefix = '%m [%p] db=%d app=%a '".to_owned(),
     ];

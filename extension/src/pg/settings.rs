@@ -12,8 +12,10 @@ const FIXED: [(&CStr, &CStr); 4] = [
     (c"timezone", c"UTC"),
 ];
 
-/// Statistics of a table that has just begun to fill must not talk the planner out of an index.
-const BY_INDEX: [(&CStr, &CStr); 3] = [
+/// Statistics of a table that has just begun to fill must not talk the planner out of an index. Before version 18 a plan that
+/// needs what is switched off counts as so dear that it would be compiled, for longer than it runs.
+const BY_INDEX: [(&CStr, &CStr); 4] = [
+    (c"jit", c"off"),
     (c"enable_seqscan", c"off"),
     (c"enable_hashjoin", c"off"),
     (c"enable_mergejoin", c"off"),

@@ -13,10 +13,9 @@ create function actionflow._matching_sql(rule jsonb, relation regclass) returns 
 language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
-    select format('select %s from %s where %s', actionflow._id_sql(w.relation, w.id_column, ''), w.relation,
-        actionflow._bind(rule, w.relation, null, '$1', 'actionflow._known_event') ->> 'predicate')
-    from actionflow._watched_table as w
-    where w.relation = actionflow._segment_relation(_matching_sql.relation);
+    select format('select %s from %s where %s', b.bound ->> 'id', r.relation, b.bound ->> 'predicate')
+    from actionflow._segment_relation(_matching_sql.relation) as r (relation)
+    cross join lateral actionflow._bind(rule, r.relation, null, '$1', 'actionflow._known_event') as b (bound);
 end;
 
 create function actionflow.match_customers(rule jsonb, relation regclass default null) returns setof text

@@ -1,7 +1,7 @@
 -- Changing and deleting segments, and what the changes of their tables mean for them.
 -- Public: update_segment, delete_segment, add_segment_trigger, tick, tick_batch.
 
--- Brings a segment's rule into force for its table. Returns who is touched meanwhile aside: they are decided one by one.
+-- Brings a segment's rule into force for its table, and returns what it means.
 create function actionflow._prepare_segment(segment_id bigint, rule jsonb) returns jsonb
 language plpgsql volatile strict parallel unsafe
 set search_path = pg_catalog, pg_temp
@@ -13,7 +13,7 @@ begin
     select s.id, s.name, s.relation, s.rule, s.checked, s.columns, s.revision, s.created_at, s.updated_at into v_segment
     from actionflow._segment as s
     where s.id = segment_id;
-    v_bound := actionflow._bind(rule, v_segment.relation, v_segment.name, '$1', 'actionflow._segment_event');
+    v_bound := actionflow._bind(rule, v_segment.relation, v_segment.name, '$2', 'actionflow._segment_event');
     update actionflow._segment as s
     set rule = _prepare_segment.rule, checked = v_bound -> 'checked',
         columns = actionflow._column_types(s.relation, array(select jsonb_array_elements_text(v_bound -> 'columns'))),
@@ -73,8 +73,7 @@ begin
             exited := cardinality(v_exiting);
         end if;
         delete from actionflow._segment_flip as f where f.segment_id = v_id;
-        v_bound := actionflow._bind((select s.rule from actionflow._segment as s where s.id = v_id), v_segment.relation,
-            (select s.name from actionflow._segment as s where s.id = v_id), '$2', 'actionflow._segment_event');
+        v_bound := v_bounds -> v_id::text;
         perform actionflow._write_flips(v_id, v_segment.relation, v_bound, actionflow._segments_now());
         perform actionflow._write_event_flips(v_id, v_bound, actionflow._segments_now());
         perform actionflow._cross(v_id, v_exiting, v_entering);
@@ -275,7 +274,7 @@ begin
         end if;
         continue when tg_tag <> 'ALTER TYPE';
         begin
-            perform actionflow._bind(v_segment.checked, v_segment.relation, null, '$1', 'actionflow._segment_event');
+            perform actionflow._bind(v_segment.checked, v_segment.relation, null, '$2', 'actionflow._segment_event');
         exception when invalid_parameter_value or datatype_mismatch then
             raise exception using
                 errcode = 'dependent_objects_still_exist',

@@ -88,6 +88,7 @@ where h.mode = 'live' and not exists (
     where e.user_id = h.user_id and e.name = h.name and e.occurred_at = h.occurred_at and e.event_id = h.id);
 
 -- What a rule means for a table; now_sql is an expression for the time, events the relation that has the events.
+-- What writes a segment or compares it runs with the segment's id as $1 and the time as $2.
 create function actionflow._bind(rule jsonb, relation regclass, name text, now_sql text, events text) returns jsonb
 language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
@@ -207,8 +208,6 @@ language plpgsql volatile strict parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_id text := (select actionflow._id_sql(w.relation, w.id_column, '')
-                  from actionflow._watched_table as w where w.relation = _write_members.relation);
     v_conflict text := actionflow._conflict_sql(relation);
     v_members bigint;
 begin
@@ -217,7 +216,7 @@ begin
             'insert into actionflow._segment_member (segment_id, user_id, entered_at)
              select $1, s.user_id, $2 from (select %s from %s where %s) as s (user_id)
              where s.user_id is not null order by s.user_id collate "C" %s',
-            v_id, relation, bound ->> 'predicate', v_conflict)
+            bound ->> 'id', relation, bound ->> 'predicate', v_conflict)
         using segment_id, now;
         get diagnostics v_members = row_count;
         return v_members;
@@ -234,7 +233,7 @@ begin
          )
          insert into actionflow._segment_member (segment_id, user_id, entered_at)
          select $1, f.user_id, $2 from found as f where f.is_member %6$s',
-        v_id, relation, bound ->> 'predicate', bound ->> 'flip', bound ->> 'flip_filter', v_conflict)
+        bound ->> 'id', relation, bound ->> 'predicate', bound ->> 'flip', bound ->> 'flip_filter', v_conflict)
     using segment_id, now;
     get diagnostics v_members = row_count;
     return v_members;
@@ -246,9 +245,6 @@ create function actionflow._write_flips(segment_id bigint, relation regclass, bo
 language plpgsql volatile strict parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_id text := (select actionflow._id_sql(w.relation, w.id_column, '')
-                  from actionflow._watched_table as w where w.relation = _write_flips.relation);
 begin
     if bound ->> 'flip' is null then
         return;
@@ -257,7 +253,7 @@ begin
         'insert into actionflow._segment_flip (segment_id, user_id, check_at)
          select $1, s.user_id, s.check_at from (select %s, %s from %s where %s) as s (user_id, check_at)
          where s.check_at is not null and s.user_id is not null order by s.user_id collate "C" %s',
-        v_id, bound ->> 'flip', relation, bound ->> 'flip_filter', actionflow._conflict_sql(relation))
+        bound ->> 'id', bound ->> 'flip', relation, bound ->> 'flip_filter', actionflow._conflict_sql(relation))
     using segment_id, now;
 end
 $$;
@@ -335,24 +331,20 @@ begin
 end
 $$;
 
--- Who would enter and exit a segment by a rule that is bound with $1 as the time.
+-- Who would enter and exit a segment by a rule.
 create function actionflow._differences(segment_id bigint, relation regclass, bound jsonb)
 returns table (user_id text, is_exit boolean)
 language plpgsql volatile strict parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_matching text := format('select %s from %s where %s',
-        (select actionflow._id_sql(w.relation, w.id_column, '')
-         from actionflow._watched_table as w where w.relation = _differences.relation),
-        relation, bound ->> 'predicate');
 begin
     return query execute format(
         'select coalesce(n.user_id, m.user_id), n.user_id is null
-         from (%s) as n (user_id)
-         full join (select m.user_id from actionflow._segment_member as m where m.segment_id = $2) as m on m.user_id = n.user_id
-         where n.user_id is null and m.user_id is not null or m.user_id is null and n.user_id is not null', v_matching)
-    using actionflow._segments_now(), segment_id;
+         from (select %s from %s where %s) as n (user_id)
+         full join (select m.user_id from actionflow._segment_member as m where m.segment_id = $1) as m on m.user_id = n.user_id
+         where n.user_id is null and m.user_id is not null or m.user_id is null and n.user_id is not null',
+        bound ->> 'id', relation, bound ->> 'predicate')
+    using segment_id, actionflow._segments_now();
 end
 $$;
 
@@ -367,6 +359,6 @@ begin
     return query
     select d.user_id, case when d.is_exit then 'exit' else 'enter' end
     from actionflow._differences(v_segment.id, v_segment.relation,
-        actionflow._bind(preview_segment.rule, v_segment.relation, preview_segment.name, '$1', 'actionflow._known_event')) as d;
+        actionflow._bind(preview_segment.rule, v_segment.relation, preview_segment.name, '$2', 'actionflow._known_event')) as d;
 end
 $$;

@@ -51,15 +51,14 @@ fn customers_changed(call: &TriggerCall) -> Result<(), Error> {
     };
     let is_wanted = |name: &str| catalog.wants(name) || segments.counts(name);
     let wants_events = wanted.iter().any(|name| is_wanted(name));
-    let is_building = lock::is_build_announced();
-    if !wants_events && !is_building && segments.over(watched.root).is_none() {
+    let is_of_use = wants_events || segments.over(watched.root).is_some();
+    if !is_of_use && !lock::is_build_announced() {
         return Ok(());
     }
     let mut changes = Changes {
         wants_created: is_wanted(CREATED),
         wants_updated: is_wanted(UPDATED),
         wants_deleted: is_wanted(DELETED),
-        is_building,
         engine: Engine::new()?,
         watched,
         deleted: Vec::new(),
@@ -80,7 +79,6 @@ struct Changes {
     wants_created: bool,
     wants_updated: bool,
     wants_deleted: bool,
-    is_building: bool,
     /// Customers whose rows have gone.
     deleted: Vec<String>,
     /// Customers whose rows have changed in any way, when a segment is being built.
@@ -160,7 +158,7 @@ impl Changes {
         columns: &[Column],
         id: &Column,
     ) -> Result<(), Error> {
-        let is_of_interest = self.is_building
+        let is_of_interest = self.engine.is_building
             || match change {
                 Change::Created(_) => self.wants_created,
                 Change::Updated(..) => self.wants_updated,
@@ -170,7 +168,7 @@ impl Changes {
         let Some(user_id) = is_of_interest.then(|| change.user_id(id)).flatten() else {
             return Ok(());
         };
-        if self.is_building {
+        if self.engine.is_building {
             self.touched.push(user_id.clone());
         }
         if !matches!(change, Change::Deleted(_)) {
@@ -222,7 +220,7 @@ impl Changes {
             &[call.relation().into()],
         )?
         .unwrap_or_default();
-        build::truncated(&mut self.engine, &self.watched, &table, self.is_building)?;
+        build::truncated(&mut self.engine, &self.watched, &table)?;
         if self.wants_deleted {
             self.deleted_in(call, &format!("only {table}"), None)?;
         }

@@ -49,7 +49,7 @@ pub(crate) struct Engine {
     counted: Vec<Counted>,
     is_counting: bool,
     /// Whether a segment is being built that this session does not know of yet.
-    is_building: bool,
+    pub(crate) is_building: bool,
 }
 
 impl Engine {

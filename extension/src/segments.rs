@@ -14,7 +14,7 @@ use crate::segment::bind::{BoundRule, Columns};
 use crate::segment::sql::Writer;
 use crate::validation::check_size;
 
-/// A rule over a table, checked: `{"checked", "columns", "predicate", "flip", "flip_filter", "event_flips", "events"}`.
+/// A rule over a table, checked: `{"id", "checked", "columns", "predicate", "flip", "flip_filter", "event_flips", "events"}`.
 /// `id` is an SQL expression for the customer's id, `now` one for the time, and `events` the relation that has the events;
 /// `name` is the segment's that is to have the rule.
 #[pg_extern(stable, parallel_unsafe)]
@@ -51,6 +51,7 @@ fn describe(writer: &Writer<'_>, checked: Value) -> Result<Value, Error> {
         .map(|event| json!({"name": event.name, "window_us": event.within_us}))
         .collect();
     Ok(json!({
+        "id": writer.id,
         "checked": checked,
         "columns": bound.columns(),
         "predicate": writer.predicate()?,

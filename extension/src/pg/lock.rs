@@ -2,6 +2,8 @@
 
 use pgrx::pg_sys;
 
+use super::types::hash_bytes;
+
 /// Apart from the advisory locks that SQL can take, which have 1 and 2 in this place.
 const BUILD: u16 = 0x4146;
 const CUSTOMER: u16 = 0x4147;
@@ -95,10 +97,5 @@ pub(crate) fn announce_rows<'a>(user_ids: impl ExactSizeIterator<Item = &'a str>
 
 /// Never [`EVERYBODY`].
 fn key_of(user_id: &str) -> u64 {
-    user_id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
-        | 1
+    hash_bytes(user_id.as_bytes()) | 1
 }

@@ -346,7 +346,7 @@ fn integer(value: Datum, width: u8) -> i64 {
 }
 
 /// FNV-1a: short keys, and nobody who sends values gains from collisions more than a slower look-up.
-fn hash_bytes(bytes: &[u8]) -> u64 {
+pub(super) fn hash_bytes(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

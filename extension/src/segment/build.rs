@@ -29,14 +29,9 @@ pub(crate) fn note_touched(user_ids: &[String]) -> Result<(), Error> {
 }
 
 /// Everybody in a table is about to go.
-pub(crate) fn truncated(
-    engine: &mut Engine,
-    watched: &Watched,
-    table: &str,
-    is_building: bool,
-) -> Result<(), Error> {
+pub(crate) fn truncated(engine: &mut Engine, watched: &Watched, table: &str) -> Result<(), Error> {
     let ids = format!("select {} from only {table} as t", watched.id_sql);
-    if is_building {
+    if engine.is_building {
         Spi::run(&format!(
             "insert into actionflow._segment_touched (user_id) select d.id from ({ids}) as d (id) where d.id is not null"
         ))?;
@@ -64,9 +59,8 @@ pub(crate) fn truncated(
         }
         Ok(())
     })?;
-    let name_of = |id: i64| segments.segment(id).map(|segment| segment.name.clone());
     let now = engine.segments_now;
-    crossings.write(now, Schedule::Sooner, Some(engine), &name_of)?;
+    crossings.write(now, Schedule::Sooner, Some(engine), &segments)?;
     Ok(())
 }
 
@@ -80,17 +74,17 @@ fn _begin_build(relations: Vec<pg_sys::Oid>) -> Result<(), ErrorReport> {
     Ok(())
 }
 
-/// Decides one segment for these customers; returns how many memberships that changed. Silent, nobody is told.
+/// Decides one segment for these customers. Silent, nobody is told.
 #[pg_extern(volatile, strict, parallel_unsafe)]
 fn _decide_segment(
     segment_id: i64,
     user_ids: Vec<String>,
     is_silent: bool,
-) -> Result<i64, ErrorReport> {
+) -> Result<(), ErrorReport> {
     Ok(decide(segment_id, &user_ids, is_silent)?)
 }
 
-fn decide(segment_id: i64, user_ids: &[String], is_silent: bool) -> Result<i64, Error> {
+fn decide(segment_id: i64, user_ids: &[String], is_silent: bool) -> Result<(), Error> {
     let mut engine = Engine::new()?;
     let segments = cache::current()?;
     let segment = segments
@@ -120,11 +114,9 @@ fn decide(segment_id: i64, user_ids: &[String], is_silent: bool) -> Result<i64, 
         now,
         &mut crossings,
     )?;
-    let name_of = |id: i64| segments.segment(id).map(|segment| segment.name.clone());
     let teller = (!is_silent).then_some(&mut engine);
-    let changed = crossings.write(now, Schedule::Exactly, teller, &name_of)?;
-    engine.finish()?;
-    Ok(changed)
+    crossings.write(now, Schedule::Exactly, teller, &segments)?;
+    engine.finish()
 }
 
 /// Writes who enters and who exits a segment, with their events.
@@ -136,7 +128,6 @@ fn _cross(segment_id: i64, exiting: Vec<String>, entering: Vec<String>) -> Resul
 fn cross(segment_id: i64, exiting: &[String], entering: &[String]) -> Result<(), Error> {
     let mut engine = Engine::new()?;
     let segments = cache::current()?;
-    let name_of = |id: i64| segments.segment(id).map(|segment| segment.name.clone());
     let now = engine.segments_now;
     let mut crossings = Crossings::default();
     for (list, is_exit) in [(exiting, true), (entering, false)] {
@@ -147,10 +138,10 @@ fn cross(segment_id: i64, exiting: &[String], entering: &[String]) -> Result<(),
                 crossings.enter(segment_id, user_id, Cause::OUTSIDE);
             }
             if crossings.is_full() {
-                crossings.write(now, Schedule::Sooner, Some(&mut engine), &name_of)?;
+                crossings.write(now, Schedule::Sooner, Some(&mut engine), &segments)?;
             }
         }
     }
-    crossings.write(now, Schedule::Sooner, Some(&mut engine), &name_of)?;
+    crossings.write(now, Schedule::Sooner, Some(&mut engine), &segments)?;
     engine.finish()
 }

@@ -4,6 +4,8 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::cache::Segments;
+use super::prepared;
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -91,7 +93,7 @@ impl Crossings {
         now: i64,
         schedule: Schedule,
         engine: Option<&mut Engine>,
-        name_of: &dyn Fn(i64) -> Option<String>,
+        segments: &Segments,
     ) -> Result<i64, Error> {
         let Self {
             mut entering,
@@ -117,8 +119,8 @@ impl Crossings {
         change(DELETE_FLIPS, &settled, now)?;
         let changed = exited.len() + entered.len();
         if let Some(engine) = engine {
-            emit(engine, EXITED, &exiting, &exited, name_of)?;
-            emit(engine, ENTERED, &entering, &entered, name_of)?;
+            emit(engine, EXITED, &exiting, &exited, segments)?;
+            emit(engine, ENTERED, &entering, &entered, segments)?;
         }
         Ok(i64::try_from(changed).unwrap_or(i64::MAX))
     }
@@ -158,7 +160,7 @@ fn change(sql: &'static str, list: &[Membership], now: i64) -> Result<Vec<usize>
     let users: Vec<&str> = list.iter().map(|item| item.user_id.as_str()).collect();
     let now: TimestampWithTimeZone = clock::from_unix_microseconds(now);
     Spi::connect_mut(|client| {
-        let statement = super::prepared::statement(
+        let statement = prepared::statement(
             client,
             sql,
             &[
@@ -230,7 +232,7 @@ fn write_flips(flips: &[Flip], schedule: Schedule) -> Result<(), Error> {
             pg_sys::TEXTARRAYOID,
             pg_sys::TIMESTAMPTZARRAYOID,
         ];
-        let statement = super::prepared::statement(client, sql, &types)?;
+        let statement = prepared::statement(client, sql, &types)?;
         client.update(
             &*statement,
             None,
@@ -245,12 +247,15 @@ fn emit(
     name: &str,
     list: &[Membership],
     changed: &[usize],
-    name_of: &dyn Fn(i64) -> Option<String>,
+    segments: &Segments,
 ) -> Result<(), Error> {
     for place in changed {
         let item = &list[*place];
         let mut properties: Map<String, Value> = Map::new();
-        properties.insert("segment".to_owned(), json!(name_of(item.segment)));
+        properties.insert(
+            "segment".to_owned(),
+            json!(segments.segment(item.segment).map(|segment| &segment.name)),
+        );
         let id = engine.next_event_id();
         let occurred_at = engine.stamp.now;
         engine.emit(Event {

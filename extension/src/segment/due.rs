@@ -10,13 +10,12 @@ use pgrx::prelude::*;
 use super::build;
 use super::cache;
 use super::crossings::{Crossings, Schedule};
-use super::prepared;
 use super::rows::Lock;
 use super::state::{self, Wanted};
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::pg::lock;
+use crate::pg::{lock, snapshot};
 
 /// Looks at memberships that are due, the longest due first: `{looked at, changed}`. Those whose customer somebody is
 /// changing are left for a moment later; their writer may decide them.
@@ -55,7 +54,6 @@ fn look(max_checks: i32, now: TimestampWithTimeZone) -> Result<(i64, i64), Error
             None => crossings.settle(segment_id, &user_id),
         }
     }
-    let name_of = |id: i64| segments.segment(id).map(|segment| segment.name.clone());
     let mut changed = 0;
     for (relation, pairs) in by_relation {
         let watched = engine
@@ -81,35 +79,29 @@ fn look(max_checks: i32, now: TimestampWithTimeZone) -> Result<(i64, i64), Error
             now,
             &mut crossings,
         )?;
-        changed += crossings.write(now, Schedule::Exactly, Some(&mut engine), &name_of)?;
+        changed += crossings.write(now, Schedule::Exactly, Some(&mut engine), &segments)?;
         postpone(&skipped, &pairs, clock::from_unix_microseconds(now))?;
     }
-    crossings.write(engine.segments_now, Schedule::Exactly, None, &name_of)?;
+    crossings.write(engine.segments_now, Schedule::Exactly, None, &segments)?;
     engine.finish()?;
     Ok((i64::try_from(checked).unwrap_or(i64::MAX), changed))
 }
 
 fn is_anything_due(now: TimestampWithTimeZone) -> Result<bool, Error> {
     const SQL: &str = "select from actionflow._segment_flip as f where f.check_at <= $1 order by f.check_at limit 1";
-    Spi::connect_mut(|client| {
-        let statement = prepared::statement(client, SQL, &[pg_sys::TIMESTAMPTZOID])?;
-        Ok(!client.update(&*statement, None, &[now.into()])?.is_empty())
-    })
+    Spi::connect(|_| Ok(!snapshot::allowed(SQL, &[now.into()])?.is_empty()))
 }
 
 /// Locked, so that of two workers each gets its own.
 fn due(max_checks: i32, now: TimestampWithTimeZone) -> Result<Vec<(i64, String)>, Error> {
     const SQL: &str = "select f.segment_id, f.user_id from actionflow._segment_flip as f
          where f.check_at <= $1 order by f.check_at limit $2 for update skip locked";
-    Spi::connect_mut(|client| {
-        let statement =
-            prepared::statement(client, SQL, &[pg_sys::TIMESTAMPTZOID, pg_sys::INT4OID])?;
-        let rows = client.update(&*statement, None, &[now.into(), max_checks.into()])?;
-        let mut due = Vec::with_capacity(rows.len());
-        for row in rows {
-            due.extend(row.get::<i64>(1)?.zip(row.get::<String>(2)?));
-        }
-        Ok(due)
+    Spi::connect_mut(|_| {
+        let found = snapshot::allowed(SQL, &[now.into(), max_checks.into()])?;
+        let due = found
+            .rows()
+            .filter_map(|row| row.get::<i64>(1).zip(row.get::<String>(2)));
+        Ok(due.collect())
     })
 }
 

@@ -71,8 +71,7 @@ fn write(
     schedule: Schedule,
 ) -> Result<i64, Error> {
     let now = engine.segments_now;
-    let name_of = |id: i64| segments.segment(id).map(|segment| segment.name.clone());
-    crossings.write(now, schedule, Some(engine), &name_of)
+    crossings.write(now, schedule, Some(engine), segments)
 }
 
 fn count_over(
@@ -261,7 +260,8 @@ pub(crate) enum Wanted<'a> {
     Pairs(&'a HashMap<String, Vec<i64>>),
 }
 
-/// Brings memberships to what customers' rows and events say, whatever they were before. Without an engine nobody is told.
+/// Brings memberships to what customers' rows and events say, whatever they were before. Returns the customers whose rows
+/// somebody is changing, and who are left out.
 pub(crate) fn decide(
     watched: &Watched,
     matcher: &Matcher,

@@ -157,45 +157,19 @@ impl Statement {
         let (matcher, now, candidates) = (&*self.matcher, self.now, &mut self.candidates);
         let (holding, undecided) = self.scratch.run(|| {
             matcher.find_for_new(&row, now, candidates);
-            let mut holding: Vec<(usize, Truth)> = Vec::new();
+            let before = Truth::always(false);
+            let mut holding: Vec<(usize, Truth, Truth)> = Vec::new();
             let mut undecided = Vec::new();
             for segment in &candidates.found {
                 match matcher.truth_without_events(*segment, &row, now) {
-                    Some(truth) if truth == Truth::always(false) => {}
-                    Some(truth) => holding.push((*segment, truth)),
+                    Some(after) if before == after => {}
+                    Some(after) => holding.push((*segment, before, after)),
                     None => undecided.push(*segment),
                 }
             }
             (holding, undecided)
         });
-        let is_of_interest =
-            !holding.is_empty() || !undecided.is_empty() || self.depth > 1 || self.may_be_nested;
-        if !is_of_interest {
-            return;
-        }
-        let Some(user_id) = self.relevant_id(new) else {
-            return;
-        };
-        for (segment, truth) in holding {
-            let before = Truth::always(false);
-            state::note(
-                &self.matcher,
-                segment,
-                &user_id,
-                before,
-                truth,
-                Cause::OUTSIDE,
-                &mut self.crossings,
-            );
-        }
-        if !undecided.is_empty() {
-            self.undecided.push(Undecided {
-                user_id,
-                segments: undecided,
-                old: None,
-                new: new.copy(),
-            });
-        }
+        self.conclude(holding, undecided, None, new);
     }
 
     fn updated(&mut self, old: &Rows, new: &Rows) {
@@ -234,6 +208,17 @@ impl Statement {
             }
             (different, undecided)
         });
+        self.conclude(different, undecided, Some(old), new);
+    }
+
+    /// Notes what has become different for the customer of a row, and what depends on their events.
+    fn conclude(
+        &mut self,
+        different: Vec<(usize, Truth, Truth)>,
+        undecided: Vec<usize>,
+        old: Option<&Rows>,
+        new: &Rows,
+    ) {
         let is_of_interest =
             !different.is_empty() || !undecided.is_empty() || self.depth > 1 || self.may_be_nested;
         if !is_of_interest {
@@ -257,7 +242,7 @@ impl Statement {
             self.undecided.push(Undecided {
                 user_id,
                 segments: undecided,
-                old: Some(old.copy()),
+                old: old.map(Rows::copy),
                 new: new.copy(),
             });
         }
@@ -316,10 +301,8 @@ impl Statement {
     }
 
     fn write(&mut self, engine: &mut Engine, schedule: Schedule) -> Result<(), Error> {
-        let segments = Rc::clone(&self.segments);
-        let name_of = |id: i64| segments.segment(id).map(|segment| segment.name.clone());
         self.crossings
-            .write(self.now, schedule, Some(engine), &name_of)?;
+            .write(self.now, schedule, Some(engine), &self.segments)?;
         Ok(())
     }
 

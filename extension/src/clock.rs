@@ -39,6 +39,12 @@ pub(crate) fn segments_now() -> Result<i64, Error> {
     })
 }
 
+/// The clock of segments once locks have been waited for: whoever held them may have emitted events later than `now`, which
+/// have happened all the same.
+pub(crate) fn segments_now_after_waiting(now: i64) -> Result<i64, Error> {
+    Ok(segments_now()?.max(now))
+}
+
 /// The clock of segments for SQL.
 #[pg_extern(volatile, parallel_safe)]
 pub(crate) fn _segments_now() -> Result<TimestampWithTimeZone, ErrorReport> {

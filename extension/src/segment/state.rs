@@ -15,6 +15,7 @@ use super::matcher::{Events, Matcher};
 use super::nested;
 use super::rows::{self, CustomerRow, Lock};
 use crate::catalog::Watched;
+use crate::clock;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::Cause;
@@ -96,6 +97,7 @@ fn count_over(
         // A row may have come while its lock was waited for.
         found.extend(rows::read(watched, matcher, &missing, Lock::Wait)?);
         rows::check_absent(watched, &absent(&missing, &found))?;
+        let now = clock::segments_now_after_waiting(now)?;
         let mut needs = Needs::new();
         let mut concerned: HashMap<&str, BTreeSet<usize>> = HashMap::new();
         for row in &found {
@@ -224,7 +226,7 @@ fn keep(events: &[Counted]) -> Result<(), Error> {
     let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
     let moments: Vec<_> = events
         .iter()
-        .map(|event| crate::clock::from_unix_microseconds(event.at))
+        .map(|event| clock::from_unix_microseconds(event.at))
         .collect();
     let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
     let properties: Vec<String> = events
@@ -282,6 +284,7 @@ pub(crate) fn decide(
     for chunk in user_ids.chunks(CHUNK) {
         Spi::connect_mut(|_| -> Result<(), Error> {
             let found = rows::read(watched, matcher, chunk, lock)?;
+            let now = clock::segments_now_after_waiting(now)?;
             let missing = absent(chunk, &found);
             let locked: HashSet<String> = match lock {
                 Lock::Skip => rows::existing(watched, &missing)?.into_iter().collect(),

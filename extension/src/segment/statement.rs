@@ -15,6 +15,7 @@ use super::rows::Lock;
 use super::state::{self, Wanted};
 use crate::catalog::Watched;
 use crate::changes::Change;
+use crate::clock;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::Cause;
@@ -256,7 +257,8 @@ impl Statement {
         }
         // Updated ones too: this transaction may have inserted them itself.
         lock::announce_rows(undecided.iter().map(|item| item.user_id.as_str()));
-        let (matcher, now, crossings) = (&*self.matcher, self.now, &mut self.crossings);
+        let now = clock::segments_now_after_waiting(self.now)?;
+        let (matcher, crossings) = (&*self.matcher, &mut self.crossings);
         let columns = &self.columns;
         let mut needs = Needs::new();
         for segment in undecided.iter().flat_map(|item| &item.segments) {

@@ -159,6 +159,32 @@ async fn two_events_at_once_are_both_counted() {
 }
 
 #[tokio::test]
+async fn an_event_that_occurs_while_another_statement_waits_is_counted_by_it() {
+    let later = |id: i32| {
+        format!(
+            "select actionflow.emit_event('purchase', '{id}', occurred_at => clock_timestamp())"
+        )
+    };
+    let (later_1, later_9) = (later(1), later(9));
+    play(&[
+        (0, UPGRADE_1),
+        (1, EMIT_1),
+        (0, &later_1),
+        (0, COMMIT),
+        (1, COMMIT),
+    ])
+    .await;
+    play(&[
+        (0, EMIT_9),
+        (1, INSERT_9),
+        (0, &later_9),
+        (0, COMMIT),
+        (1, COMMIT),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn events_of_a_customer_whose_row_is_being_inserted_are_counted() {
     play(&[(0, INSERT_9), (1, EMIT_9), (0, COMMIT), (1, COMMIT)]).await;
     play(&[(0, EMIT_9), (1, INSERT_9), (0, COMMIT), (1, COMMIT)]).await;

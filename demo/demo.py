@@ -1,4 +1,4 @@
-"""Runs the demo: a cluster, a worker and a receiver; changes to customers; and an exact count of what has to arrive."""
+"""Runs the demo: a cluster, a worker and a receiver; changes to customers; logins; and an exact count of what has to arrive."""
 
 import os
 import signal
@@ -6,7 +6,9 @@ import sys
 import time
 from collections import Counter
 
+import logins
 import receiver
+import risk
 from services import Cluster, Problem, Worker
 
 PURCHASES = int(os.environ.get("DEMO_PURCHASES", "200"))
@@ -40,7 +42,7 @@ def prepare(cluster: Cluster, ledger: receiver.Ledger) -> None:
         endpoint, secret = line.split()
         ledger.trust(endpoint, secret)
     cluster.psql("-f", "flows.sql")
-    say("Endpoints crm, newsletter and loyalty; flows welcome, profile-changed, goodbye and thank-you")
+    say("Endpoints crm, newsletter, loyalty and risk; flows welcome, profile-changed, goodbye, thank-you and login")
 
 
 def change_customers(cluster: Cluster) -> Counter[tuple[str, str]]:
@@ -87,6 +89,7 @@ def stay(cluster: Cluster, worker: Worker) -> None:
     say(f"Connect:  {cluster.psql_command()}")
     say("Then try: insert into customers (id, email, first_name) values (10006, 'you@example.com', 'You');")
     say("          select * from actionflow.deliveries order by id desc limit 5;")
+    say("          select actionflow.emit_event('login', '42', '{\"ip\": \"203.0.113.9\"}');")
     say(f"Metrics:  http://{worker.address}/metrics")
     say("Ctrl-C ends the demo")
     while True:
@@ -96,14 +99,16 @@ def stay(cluster: Cluster, worker: Worker) -> None:
 
 def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cluster, worker, ledger = Cluster(), Worker(), receiver.Ledger(FAILURES_FIRST)
+    cluster, worker, ledger = Cluster(), Worker(), receiver.Ledger(FAILURES_FIRST, {"risk": risk.answer})
     try:
         started = time.monotonic()
         prepare(cluster, ledger)
         worker.start(role="delivery")
         say("The worker is ready")
         expected = change_customers(cluster)
+        expected += logins.log_in(cluster, say)
         wait_for_all(cluster, worker, ledger, expected)
+        logins.show_log(cluster, say)
         say(f"{time.monotonic() - started:.1f} s in all")
         if not ONCE:
             stay(cluster, worker)

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -16,10 +17,12 @@ COLOURS = {"good": "\033[32m", "retry": "\033[33m", "bad": "\033[31m"}
 class Ledger:
     """What has arrived. Shared by the server's threads and the driver."""
 
-    def __init__(self, failures_first: dict[str, int]):
+    def __init__(self, failures_first: dict[str, int], answers: dict[str, Callable[[dict], dict]]):
         self.arrived = threading.Condition()
         self.secrets: dict[str, Webhook] = {}
         self.failures_left = dict(failures_first)
+        # What endpoints answer that are asked and not only told.
+        self.answers = answers
         # Accepted deliveries by (endpoint, type); a delivery's id counts once, however often it comes.
         self.accepted: Counter[tuple[str, str]] = Counter()
         self.accepted_ids: set[str] = set()
@@ -68,9 +71,16 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         status, verdict, message = self.ledger.record(endpoint, headers, body)
+        answer = b""
+        if status == 200 and endpoint in self.ledger.answers:
+            decision = self.ledger.answers[endpoint](message)
+            verdict += f", answered {decision['action']}"
+            answer = json.dumps(decision).encode()
         self.send_response(status)
-        self.send_header("content-length", "0")
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
         self.end_headers()
+        self.wfile.write(answer)
         self.print_line(endpoint, headers.get("webhook-id", "?"), status, verdict, message)
 
     def print_line(self, endpoint: str, delivery: str, status: int, verdict: str, message: dict) -> None:

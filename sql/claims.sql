@@ -205,7 +205,8 @@ set search_path = pg_catalog, pg_temp
 return (
     select jsonb_build_object(
         'name', e.name, 'headers', e.headers, 'timeout_ms', e.timeout_ms, 'success', e.success,
-        'retry_seconds', e.retry_seconds, 'max_in_flight', e.max_in_flight,
+        'retry_seconds', e.retry_seconds, 'max_in_flight', e.max_in_flight, 'revision', e.revision,
+        'answer_key', e.answer_key, 'format', e.format, 'set', e.set_options,
         'secrets', (
             select jsonb_agg(s.secret order by s.id desc)
             from actionflow._endpoint_secret as s
@@ -219,9 +220,11 @@ language sql immutable strict parallel safe
 set search_path = pg_catalog, pg_temp
 return case when profile ? 'email' then jsonb_build_object('email', profile -> 'email') else '{}'::jsonb end;
 
--- What to send, for the holder of the lease. The endpoint, with its secrets, stands on its first row only.
+-- What to send, for the holder of the lease. The endpoint, with its secrets, stands on its first row only. Of what an
+-- endpoint answers to a private message nothing is kept: it may repeat the link.
 create function actionflow.claimed_deliveries(lease_token bigint, ids bigint[])
-returns table (id bigint, attempt int, retry int, url text, body text, endpoint_id bigint, endpoint jsonb)
+returns table (id bigint, attempt int, retry int, url text, body text, endpoint_id bigint, endpoint jsonb,
+    enrich_timeout_ms int, is_private boolean)
 language plpgsql volatile parallel unsafe security definer
 set enable_seqscan = off
 set jit = off
@@ -231,7 +234,8 @@ as $$
 begin
     return query
     with held as materialized (
-        select d.id, d.attempts, d.retries, d.endpoint_id, d.mode, d.user_id, d.profile_part, d.profile, d.body_head, d.body_tail
+        select d.id, d.attempts, d.retries, d.endpoint_id, d.mode, d.user_id, d.profile_part, d.profile, d.body_head, d.body_tail,
+            d.enrich_timeout_ms
         from actionflow._delivery as d
         where d.id = any(claimed_deliveries.ids) and d.lease_token = claimed_deliveries.lease_token
     ), profiles as materialized (
@@ -251,7 +255,8 @@ begin
                 case when h.profile_part = 'email' then actionflow._only_email(p.profile) else p.profile end, '{}'),
             h.body_tail),
         h.endpoint_id,
-        case when h.id = e.first_id then e.endpoint end
+        case when h.id = e.first_id then e.endpoint end,
+        h.enrich_timeout_ms, h.profile_part = 'email'
     from held as h
     join endpoints as e on e.endpoint_id = h.endpoint_id
     left join profiles as p on h.profile_part <> 'none' and p.user_id = h.user_id

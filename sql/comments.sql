@@ -70,7 +70,7 @@ comment on function actionflow.grant_worker(name) is 'Lets a role do the work of
 
 comment on function actionflow.claim_deliveries(integer, interval, timestamptz) is 'For the worker: leases due deliveries.';
 comment on function actionflow.claimed_deliveries(bigint, bigint[]) is 'For the worker: what to send for leased deliveries, with the endpoints'' secrets.';
-comment on function actionflow.complete_deliveries(bigint[], bigint[], text[], bigint[], integer[], text[], timestamptz[], integer[], text[]) is
+comment on function actionflow.complete_deliveries(bigint[], bigint[], text[], bigint[], integer[], text[], timestamptz[], integer[], text[], text[]) is
     'For the worker: records what happened to attempts; whoever has lost the lease changes nothing.';
 comment on function actionflow.renew_leases(bigint[], bigint[], interval) is 'For the worker: prolongs leases that it still holds.';
 comment on function actionflow.release_deliveries(bigint[], bigint[]) is 'For the worker: gives back what it has not sent.';
@@ -80,3 +80,14 @@ comment on function actionflow.run_bulk_jobs(integer) is
     'For the worker: starts flows for the next customers of the oldest bulk job and returns how many it looked at.';
 comment on function actionflow.maintain() is 'For the worker, every minute: empties history that is too old.';
 comment on function actionflow.queue_stats() is 'For the worker: how much is queued for each endpoint, and since when.';
+
+comment on function actionflow.enrich_before_insert(regclass, text, jsonb) is
+    'Makes every row ask by an event before it is inserted; the answer refuses it, leaves it out or fills it in.';
+comment on function actionflow.stop_enrich_before_insert(regclass, text) is 'Removes the trigger that enrich_before_insert has made.';
+comment on view actionflow.enrich_attempts is
+    'Requests for which a transaction waited, as the worker saw them; whether that transaction committed is not known here.';
+comment on function actionflow.take_enrichments(integer, integer) is 'For the worker: takes requests for which transactions wait.';
+comment on function actionflow.answer_enrichments(bigint[], text[]) is 'For the worker: hands replies to the transactions that wait.';
+comment on function actionflow.leave_enrichments() is 'For the worker: takes no more requests on this connection.';
+comment on function actionflow.enrich_endpoint(bigint) is 'For the worker: an endpoint with its secrets.';
+comment on function actionflow.record_enrichments(jsonb) is 'For the worker: records attempts at enrich actions.';

@@ -25,6 +25,8 @@ create table actionflow._delivery (
     -- The customer, on ordered endpoints only.
     order_key text,
     profile jsonb,
+    -- How long an attempt of an enrich action may take; NULL: notify.
+    enrich_timeout_ms int,
     -- The JSON message around the customer, who is read when it is sent.
     body_head text not null,
     body_tail text not null,
@@ -86,15 +88,15 @@ begin
         where d.id = any(ids) and e.id = d.endpoint_id and e.deleted_at is null
         returning d.id, d.run_id, d.flow_id, d.endpoint_id, d.action, d.user_id, d.mode, d.attempts, d.attempted_at,
             d.duration_ms, d.last_status, d.last_error, d.response_prefix, d.earlier_attempts, d.created_at,
-            d.order_key, d.profile, d.profile_part, d.body_head, d.body_tail
+            d.order_key, d.profile, d.profile_part, d.enrich_timeout_ms, d.body_head, d.body_tail
     )
     insert into actionflow._delivery (
         id, run_id, flow_id, endpoint_id, next_attempt_at, created_at, attempts, is_awaited, profile_part, mode,
-        action, user_id, order_key, profile, body_head, body_tail,
+        action, user_id, order_key, profile, enrich_timeout_ms, body_head, body_tail,
         attempted_at, duration_ms, last_status, last_error, response_prefix, earlier_attempts)
     -- Nobody waits for it any more: its run failed when it died.
     select d.id, d.run_id, d.flow_id, d.endpoint_id, clock_timestamp(), d.created_at, d.attempts, false, d.profile_part, d.mode,
-        d.action, d.user_id, d.order_key, d.profile, d.body_head, d.body_tail,
+        d.action, d.user_id, d.order_key, d.profile, d.enrich_timeout_ms, d.body_head, d.body_tail,
         d.attempted_at, d.duration_ms, d.last_status, d.last_error, d.response_prefix, d.earlier_attempts
     from dead as d;
     get diagnostics v_count = row_count;

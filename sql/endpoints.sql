@@ -16,12 +16,36 @@ create table actionflow._endpoint (
     is_ordered boolean not null,
     is_enabled boolean not null default true,
     disabled_reason text,
+    -- Counts changes of what a worker needs to know; see _count_revision.
+    revision bigint not null default 1,
+    -- The key with which answers to enrich actions are signed.
+    answer_key jsonb,
+    -- json, or set: a Security Event Token.
+    format text not null constraint format_is_known check (format in ('json', 'set')),
+    set_options jsonb,
+    -- So many failures in a row of enrich actions keep them away for so long.
+    breaker_failures int not null constraint breaker_failures_is_positive check (breaker_failures > 0),
+    breaker_seconds double precision not null constraint breaker_seconds_is_positive check (breaker_seconds > 0),
     created_at timestamptz not null default pg_catalog.now(),
     -- A deleted endpoint keeps its row, because the history names it.
     deleted_at timestamptz
 );
 
 create unique index _endpoint_name_idx on actionflow._endpoint (name) where deleted_at is null;
+
+-- Workers keep an endpoint's settings until the revision is another one.
+create function actionflow._count_revision() returns trigger
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.revision := old.revision + 1;
+    return new;
+end
+$$;
+
+create trigger count_revision before update on actionflow._endpoint
+    for each row execute function actionflow._count_revision();
 
 create table actionflow._endpoint_secret (
     id bigint generated always as identity primary key,
@@ -61,6 +85,37 @@ begin
 end
 $$;
 
+-- What a Security Event Token needs, of the endpoint as it is saved.
+create function actionflow._check_format(endpoint_id bigint) returns void
+language plpgsql stable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_set jsonb;
+    v_secret text;
+begin
+    select e.set_options into v_set from actionflow._endpoint as e where e.id = endpoint_id and e.format = 'set';
+    if not found then
+        return;
+    end if;
+    if v_set is null then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'an endpoint of format "set" needs the option "set"',
+            hint = 'Give it with "issuer" and "algorithm", such as {"issuer": "https://example.com", "algorithm": "HS256"}.';
+    end if;
+    select s.secret into v_secret
+    from actionflow._endpoint_secret as s
+    where s.endpoint_id = _check_format.endpoint_id and s.expires_at is null;
+    if v_set ->> 'algorithm' = 'HS256' and octet_length(decode(substr(v_secret, length('whsec_') + 1), 'base64')) < 32 then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'a Security Event Token by HS256 needs a signing secret of at least 32 bytes',
+            hint = 'Give a longer secret, or let actionflow.rotate_endpoint_secret make one.';
+    end if;
+end
+$$;
+
 create function actionflow.create_endpoint(name text, url text, options jsonb default '{}') returns text
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
@@ -80,17 +135,20 @@ begin
     -- Checked as given; null means the default, as in update_endpoint.
     v_options := actionflow._endpoint_options(coalesce(options, '{}'));
     v_options := actionflow._endpoint_options(
-        '{"headers": {}, "timeout_ms": 5000, "success": "200", "retry_seconds": [30, 60, 120, 300, 900]}'::jsonb
+        '{"headers": {}, "timeout_ms": 5000, "success": "200", "retry_seconds": [30, 60, 120, 300, 900],
+          "format": "json", "breaker_failures": 5, "breaker_seconds": 10}'::jsonb
             || jsonb_strip_nulls(v_options) || jsonb_build_object('url', url));
     v_secret := coalesce(v_options ->> 'secret', actionflow._generate_secret());
     insert into actionflow._endpoint as e (
         name, url, test_url, headers, timeout_ms, success, retry_seconds,
-        max_in_flight, rate_per_second, is_ordered)
+        max_in_flight, rate_per_second, is_ordered, answer_key, format, set_options, breaker_failures, breaker_seconds)
     select create_endpoint.name, o.url, o.test_url, o.headers, o.timeout_ms, o.success, o.retry_seconds,
-        o.max_in_flight, o.rate_per_second, coalesce(o.ordered, false)
+        o.max_in_flight, o.rate_per_second, coalesce(o.ordered, false),
+        o.answer_key, o.format, o.set, o.breaker_failures, o.breaker_seconds
     from jsonb_to_record(v_options) as o (
         url text, test_url text, headers jsonb, timeout_ms int, success text, retry_seconds int[],
-        max_in_flight int, rate_per_second double precision, ordered boolean)
+        max_in_flight int, rate_per_second double precision, ordered boolean,
+        answer_key jsonb, format text, set jsonb, breaker_failures int, breaker_seconds double precision)
     on conflict do nothing
     returning e.id into v_id;
     if v_id is null then
@@ -100,6 +158,7 @@ begin
             hint = 'Change it with actionflow.update_endpoint.';
     end if;
     insert into actionflow._endpoint_secret (endpoint_id, secret) values (v_id, v_secret);
+    perform actionflow._check_format(v_id);
     insert into actionflow._endpoint_bucket (endpoint_id, tokens, refilled_at) values (v_id, 1, now());
     return v_secret;
 end
@@ -128,12 +187,20 @@ begin
         max_in_flight = case when options ? 'max_in_flight' then (v_options ->> 'max_in_flight')::int else e.max_in_flight end,
         rate_per_second = case when options ? 'rate_per_second'
             then (v_options ->> 'rate_per_second')::double precision else e.rate_per_second end,
-        is_ordered = case when options ? 'ordered' then coalesce((v_options ->> 'ordered')::boolean, false) else e.is_ordered end
+        is_ordered = case when options ? 'ordered' then coalesce((v_options ->> 'ordered')::boolean, false) else e.is_ordered end,
+        answer_key = case when options ? 'answer_key' then nullif(v_options -> 'answer_key', 'null') else e.answer_key end,
+        format = case when options ? 'format' then coalesce(v_options ->> 'format', 'json') else e.format end,
+        set_options = case when options ? 'set' then nullif(v_options -> 'set', 'null') else e.set_options end,
+        breaker_failures = case when options ? 'breaker_failures'
+            then coalesce((v_options ->> 'breaker_failures')::int, 5) else e.breaker_failures end,
+        breaker_seconds = case when options ? 'breaker_seconds'
+            then coalesce((v_options ->> 'breaker_seconds')::double precision, 10) else e.breaker_seconds end
     where e.id = v_id;
     if v_options ->> 'secret' is not null then
         delete from actionflow._endpoint_secret as s where s.endpoint_id = v_id;
         insert into actionflow._endpoint_secret (endpoint_id, secret) values (v_id, v_options ->> 'secret');
     end if;
+    perform actionflow._check_format(v_id);
     perform actionflow._wake_worker();
 end
 $$;
@@ -166,7 +233,24 @@ begin
     set expires_at = actionflow._now() + grace
     where s.endpoint_id = v_id and s.expires_at is null;
     insert into actionflow._endpoint_secret (endpoint_id, secret) values (v_id, v_secret);
+    -- Counts the revision, so that workers hear of it.
+    update actionflow._endpoint as e set name = e.name where e.id = v_id;
     return v_secret;
+end
+$$;
+
+-- Disables endpoints that have answered 410. Nothing is written for nobody: even an update of no row makes every session read
+-- the configuration again.
+create function actionflow._disable_gone(endpoint_ids bigint[]) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if cardinality(endpoint_ids) > 0 then
+        update actionflow._endpoint as e
+        set is_enabled = false, disabled_reason = 'answered 410 Gone'
+        where e.is_enabled and e.id = any(endpoint_ids);
+    end if;
 end
 $$;
 
@@ -224,7 +308,7 @@ begin
     from actionflow._delivery as d
     where d.endpoint_id = v_id;
     -- A run of an older version may wait for what is cancelled here; it fails.
-    perform actionflow._advance_runs(v_waiting_runs);
+    perform actionflow._advance_runs(v_waiting_runs, null);
     update actionflow._endpoint as e set deleted_at = now(), is_enabled = false where e.id = v_id;
     delete from actionflow._endpoint_secret as s where s.endpoint_id = v_id;
     delete from actionflow._endpoint_bucket as b where b.endpoint_id = v_id;

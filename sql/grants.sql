@@ -34,8 +34,8 @@ language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
     select actionflow._grant(role,
-        '{settings,test_users,watched_tables,flows,triggers,segments,segment_members,bulk_jobs,events,runs,deliveries,delivery_attempts,dead_letters,endpoint_health}',
-        '{explain_run}');
+        '{settings,test_users,watched_tables,flows,triggers,segments,segment_members,bulk_jobs,events,runs,deliveries,delivery_attempts,dead_letters,enrich_attempts,endpoint_health}',
+        '{explain_run,_gates}');
 end;
 
 create function actionflow.grant_worker(role name) returns void
@@ -43,7 +43,7 @@ language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
     select actionflow._grant(role, '{}',
-        '{claim_deliveries,claimed_deliveries,complete_deliveries,renew_leases,release_deliveries,prepare_to_sleep,wake_up,tick_batch,run_bulk_jobs,maintain,queue_stats}');
+        '{claim_deliveries,claimed_deliveries,complete_deliveries,renew_leases,release_deliveries,prepare_to_sleep,wake_up,take_enrichments,answer_enrichments,leave_enrichments,enrich_endpoint,record_enrichments,tick_batch,run_bulk_jobs,maintain,queue_stats}');
 end;
 
 do $$

@@ -99,6 +99,7 @@ create table actionflow._dead_letter (
     order_key text,
     profile jsonb,
     profile_part text not null,
+    enrich_timeout_ms int,
     body_head text not null,
     body_tail text not null,
     ring smallint not null
@@ -107,11 +108,37 @@ create table actionflow._dead_letter (
 create index _dead_letter_id_idx on actionflow._dead_letter (id);
 create index _dead_letter_run_idx on actionflow._dead_letter (run_id);
 
+-- Attempts at enrich actions that a transaction waited for, as the worker saw them: they are there whatever became of the
+-- transaction. Those of the queue are with their delivery.
+create table actionflow._enrich_attempt (
+    request_id bigint not null,
+    attempt int not null,
+    event_id bigint not null,
+    run_id bigint not null,
+    flow_id bigint not null,
+    endpoint_id bigint not null,
+    action text not null,
+    user_id text not null,
+    mode text not null,
+    started_at timestamptz not null,
+    duration_us bigint not null,
+    status int,
+    outcome text not null,
+    reason text,
+    error text,
+    is_cached boolean not null,
+    finished_at timestamptz not null,
+    ring smallint not null
+) partition by list (ring);
+
+create index _enrich_attempt_request_idx on actionflow._enrich_attempt (request_id);
+create index _enrich_attempt_event_idx on actionflow._enrich_attempt (event_id);
+
 do $$
 declare
     v_table text;
 begin
-    foreach v_table in array array['_event', '_run_history', '_delivery_history', '_dead_letter'] loop
+    foreach v_table in array array['_event', '_run_history', '_delivery_history', '_dead_letter', '_enrich_attempt'] loop
         for v_ring in 0..15 loop
             execute format('create table actionflow.%I partition of actionflow.%I for values in (%s)',
                 v_table || '_' || v_ring, v_table, v_ring);

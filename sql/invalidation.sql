@@ -20,7 +20,10 @@ return jsonb_build_object(
         join actionflow._flow as f on f.id = t.flow_id
         where t.kind in ('event', 'segment') and t.mode <> 'disabled' and not f.is_archived),
     'endpoints', (
-        select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'name', e.name, 'ordered', e.is_ordered)), '[]')
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'id', e.id, 'name', e.name, 'ordered', e.is_ordered, 'is_enabled', e.is_enabled, 'revision', e.revision,
+            'url', e.url, 'test_url', e.test_url, 'max_in_flight', e.max_in_flight, 'breaker_failures', e.breaker_failures,
+            'breaker_us', (e.breaker_seconds * 1000000)::bigint)), '[]')
         from actionflow._endpoint as e
         where e.deleted_at is null),
     'watched', (

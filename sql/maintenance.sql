@@ -21,7 +21,8 @@ begin
         v_truncated := actionflow._truncate_expired('actionflow._event', 'events', v_now)
             + actionflow._truncate_expired('actionflow._run_history', 'runs', v_now)
             + actionflow._truncate_expired('actionflow._delivery_history', 'deliveries', v_now)
-            + actionflow._truncate_expired('actionflow._dead_letter', 'dead_letters', v_now);
+            + actionflow._truncate_expired('actionflow._dead_letter', 'dead_letters', v_now)
+            + actionflow._truncate_expired('actionflow._enrich_attempt', 'deliveries', v_now);
     exception when lock_not_available then
         v_truncated := 0;
     end;

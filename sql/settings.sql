@@ -12,7 +12,8 @@ insert into actionflow._setting_default (name, value) values
     ('max_flow_depth', '8'),
     ('idempotency_retention', '"90 days"'),
     ('retention', '{"events": 90, "runs": 30, "deliveries": 30, "dead_letters": 90}'),
-    ('default_max_in_flight', '512');
+    ('default_max_in_flight', '512'),
+    ('enrich_budget_ms', '5000');
 
 create table actionflow._setting (
     name text primary key,
@@ -49,6 +50,10 @@ begin
             v_expected := 'a whole number from 1 to 10000';
             v_ok := jsonb_typeof(value) = 'number' and value #>> '{}' ~ '^[0-9]{1,5}$'
                 and (value #>> '{}')::int between 1 and 10000;
+        when 'enrich_budget_ms' then
+            v_expected := 'a whole number of milliseconds from 10 to 300000';
+            v_ok := jsonb_typeof(value) = 'number' and value #>> '{}' ~ '^[0-9]{2,6}$'
+                and (value #>> '{}')::int between 10 and 300000;
         when 'idempotency_retention' then
             v_expected := 'a duration of at least one hour, such as "90 days"';
             begin

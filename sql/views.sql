@@ -1,6 +1,6 @@
 -- What people read. Every view is public; none shows a secret, a header or a message body.
 -- Public: flows, triggers, segments, segment_members, test_users, watched_tables, events, runs, deliveries, delivery_attempts, dead_letters,
--- endpoint_health, explain_run.
+-- endpoint_health, explain_run; enrich_attempts is in enrichments.sql.
 
 create view actionflow.test_users as
 select t.user_id, t.note, t.added_at
@@ -34,8 +34,12 @@ select s.name as segment, m.user_id, m.entered_at
 from actionflow._segment_member as m
 join actionflow._segment as s on s.id = m.segment_id;
 
+-- Without the link of a transactional e-mail, which gives access to whoever has it.
 create view actionflow.events as
-select e.id, e.name, e.user_id, e.properties, e.mode, f.name as flow, e.run_id, e.occurred_at
+select e.id, e.name, e.user_id,
+    case when e.name in ('pre-registration', 'registration', 'forgot-password', 'resend-verification')
+        then e.properties - 'verification_url' else e.properties end as properties,
+    e.mode, f.name as flow, e.run_id, e.occurred_at
 from actionflow._event as e
 left join actionflow._flow as f on f.id = e.flow_id;
 
@@ -104,8 +108,12 @@ select e.name as endpoint,
     e.disabled_reason,
     coalesce(q.pending, 0) as pending, coalesce(q.running, 0) as running, coalesce(q.retrying, 0) as retrying,
     (select count(*) from actionflow._dead_letter as l where l.endpoint_id = e.id) as dead,
-    q.oldest_pending_at, q.last_error
+    q.oldest_pending_at, q.last_error,
+    coalesce(g.breaker, 'closed') as breaker, g.open_until as breaker_open_until,
+    coalesce(g.failures, 0) as enrich_failures, coalesce(g.in_flight, 0) as enrich_in_flight,
+    coalesce(g.refused, 0) as enrich_refused
 from actionflow._endpoint as e
+left join actionflow._gates() as g on g.endpoint_id = e.id
 left join lateral (
     select count(*) filter (where d.lease_token is null) as pending,
         count(*) filter (where d.lease_token is not null) as running,
@@ -147,6 +155,15 @@ begin
         when v_run.event_id is not null then format('started at %s by event %s, which is no longer kept (trigger %s), invocation %s',
             v_run.started_at, v_run.event_id, v_run.trigger_id, v_run.flow_invocation_id)
         else format('started at %s by a call, invocation %s', v_run.started_at, v_run.flow_invocation_id) end;
+    for v_attempt in
+        select a.action, a.endpoint, a.attempt, a.started_at, a.status, a.outcome, a.reason, a.error, a.duration_ms
+        from actionflow.enrich_attempts as a
+        where a.event_id = v_run.event_id and a.run_id = explain_run.run_id order by a.request_id, a.attempt
+    loop
+        return next format('action "%s": asked "%s", attempt %s at %s: %s (%s) after %s ms', v_attempt.action, v_attempt.endpoint,
+            v_attempt.attempt, v_attempt.started_at, v_attempt.outcome,
+            coalesce(v_attempt.error, v_attempt.reason, 'status ' || v_attempt.status, 'no reason given'), v_attempt.duration_ms);
+    end loop;
     for v_delivery in
         select d.id, d.action, d.endpoint, d.state, d.attempts, d.next_attempt_at
         from actionflow.deliveries as d where d.run_id = explain_run.run_id order by d.id

@@ -7,11 +7,13 @@
 //!
 //! [`drain`], [`insert`], [`latency`] and [`isolation`] are the scenarios that deliver; all of them use the one
 //! [`receiver::Receiver`]. [`segments`] delivers nothing, and compares actionflow with tables that nobody watches.
+//! [`enrich`] compares calls that wait for an endpoint's answer with the same calls made by the backend itself.
 //! `bench/README.md` says how to read the figures.
 
 pub mod contestant;
 pub mod database;
 pub mod drain;
+pub mod enrich;
 pub mod insert;
 pub mod isolation;
 pub mod latency;

@@ -1,5 +1,5 @@
 //! The HTTP endpoint that every contestant posts to: it answers 200 and remembers what arrived. A second path answers
-//! only after half a minute.
+//! only after half a minute, a third one with what an Enrich waits for.
 //!
 //! It runs on one thread of its own, over kept-alive HTTP/1.1, and in the driver's process, so that an arrival and a
 //! commit are read from the same monotonic clock.
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
@@ -24,6 +25,11 @@ use tokio::net::TcpListener;
 pub const SLOW_ANSWER: Duration = Duration::from_secs(30);
 
 const SLOW_PATH: &str = "/slow";
+
+const ENRICH_PATH: &str = "/enrich";
+
+/// What a risk engine might say.
+const ENRICH_ANSWER: &str = r#"{"action":"allow","data":{"score":1}}"#;
 
 /// What has arrived since the last [`Receiver::reset`].
 #[derive(Debug, Default)]
@@ -143,6 +149,11 @@ impl Receiver {
         format!("http://{}{SLOW_PATH}", self.address)
     }
 
+    /// A request to it is answered with a decision, as JSON.
+    pub fn enrich_url(&self) -> String {
+        format!("http://{}{ENRICH_PATH}", self.address)
+    }
+
     /// Requests to the slow path that wait for their answer now.
     pub fn hanging(&self) -> u64 {
         self.shared.hanging.load(Ordering::Relaxed)
@@ -214,5 +225,15 @@ async fn answer(
         let id = id.map_or(&b""[..], |id| id.as_bytes());
         shared.ledger().record(id, &body.to_bytes());
     }
+    if head.uri.path() == ENRICH_PATH {
+        return Ok(decision());
+    }
     Ok(Response::new(Full::default()))
+}
+
+fn decision() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(ENRICH_ANSWER));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
 }

@@ -1,9 +1,12 @@
 //! Endpoint options: what may be configured, and within which limits.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 use url::Url;
 
 use crate::input::{Error, Kind, Object, Place};
+use crate::jose::{AnswerKey, check_set};
 use crate::signature::Secret;
 
 const SUBJECT: &str = "endpoint options";
@@ -18,6 +21,11 @@ const KEYS: &[&str] = &[
     "ordered",
     "test_url",
     "secret",
+    "answer_key",
+    "format",
+    "set",
+    "breaker_failures",
+    "breaker_seconds",
 ];
 const MAX_URL_BYTES: usize = 2048;
 const MAX_HEADERS: usize = 50;
@@ -35,8 +43,10 @@ const RESERVED_HEADERS: &[&str] = &[
 
 /// Checks endpoint options; null stands for the default and is kept.
 ///
+/// Options that need one another may be saved one after the other, so that `format` and `set` are checked alone.
+///
 /// # Errors
-/// When a key is unknown, a type is wrong, or a value is out of its limits.
+/// When a key is unknown, a type is wrong, or a value is out of its limits. Secrets and keys are not repeated.
 pub fn check_options(json: &Value) -> Result<(), Error> {
     let object = Object::read(Place::root(SUBJECT), json, KEYS)?;
     for key in ["url", "test_url"] {
@@ -61,6 +71,20 @@ pub fn check_options(json: &Value) -> Result<(), Error> {
             "Use one of: \"200\", \"2xx\".",
         ));
     }
+    if let Some((value, place)) = object.get("format")
+        && !matches!(value.as_str(), Some("json" | "set"))
+    {
+        return Err(place.unusable(
+            format!("unknown format {value}"),
+            "Use one of: \"json\", \"set\".",
+        ));
+    }
+    object.flag("ordered")?;
+    check_limits(&object)?;
+    check_keys(&object)
+}
+
+fn check_limits(object: &Object<'_>) -> Result<(), Error> {
     object.whole_number(
         "timeout_ms",
         10,
@@ -73,26 +97,61 @@ pub fn check_options(json: &Value) -> Result<(), Error> {
         10_000,
         "Use a whole number from 1 to 10000.",
     )?;
-    if let Some((value, place)) = object.get("rate_per_second") {
-        let rate = value
-            .as_f64()
-            .ok_or_else(|| place.wrong_type("a number", value))?;
-        if !(0.001..=100_000.0).contains(&rate) {
-            return Err(place.unusable(
-                format!("rate {rate} is out of range"),
-                "Use a number from 0.001 to 100000.",
-            ));
-        }
+    object.whole_number(
+        "breaker_failures",
+        1,
+        1000,
+        "Use a whole number from 1 to 1000.",
+    )?;
+    check_number(
+        object,
+        "rate_per_second",
+        0.001..=100_000.0,
+        "Use a number from 0.001 to 100000.",
+    )?;
+    check_number(
+        object,
+        "breaker_seconds",
+        0.1..=3600.0,
+        "Use a number of seconds from 0.1 to 3600.",
+    )
+}
+
+fn check_number(
+    object: &Object<'_>,
+    key: &str,
+    range: RangeInclusive<f64>,
+    hint: &'static str,
+) -> Result<(), Error> {
+    let Some((value, place)) = object.get(key) else {
+        return Ok(());
+    };
+    let number = value
+        .as_f64()
+        .ok_or_else(|| place.wrong_type("a number", value))?;
+    if range.contains(&number) {
+        Ok(())
+    } else {
+        Err(place.unusable(format!("{number} is out of range"), hint))
     }
-    object.flag("ordered")?;
-    if let Some(secret) = object.text("secret")? {
-        // The reason is enough: a secret, even a bad one, is not repeated in an error.
+}
+
+/// The reasons are enough: a secret or a key, even a bad one, is not repeated in an error.
+fn check_keys(object: &Object<'_>) -> Result<(), Error> {
+    let secret = object.text("secret")?;
+    if let Some(secret) = secret {
         Secret::parse(secret).map_err(|_| {
             object.place.key("secret").unusable(
                 "the secret has the wrong form",
                 "Use whsec_ followed by the base64 of 24 to 64 random bytes.",
             )
         })?;
+    }
+    if let Some((value, place)) = object.get("answer_key") {
+        AnswerKey::read(place, value)?;
+    }
+    if let Some((value, place)) = object.get("set") {
+        check_set(place, value, secret)?;
     }
     Ok(())
 }
@@ -196,7 +255,8 @@ mod tests {
         let options = json!({
             "url": "https://example.com/hook", "headers": {"authorization": "Bearer x"}, "timeout_ms": 5000,
             "success": "2xx", "retry_seconds": [30, 60], "max_in_flight": 5, "rate_per_second": 0.5,
-            "ordered": true, "test_url": "http://example.com", "secret": null
+            "ordered": true, "test_url": "http://example.com", "secret": null, "answer_key": null, "format": "json",
+            "set": null, "breaker_failures": 5, "breaker_seconds": 0.1
         });
         assert_eq!(check_options(&options), Ok(()));
     }
@@ -219,6 +279,16 @@ mod tests {
             (json!({"success": "201"}), "$.success"),
             (json!({"secret": "short"}), "$.secret"),
             (json!({"rate_per_second": 0}), "$.rate_per_second"),
+            (json!({"rate_per_second": "1"}), "$.rate_per_second"),
+            (json!({"format": "xml"}), "$.format"),
+            (json!({"format": 1}), "$.format"),
+            (json!({"breaker_failures": 0}), "$.breaker_failures"),
+            (json!({"breaker_failures": 1001}), "$.breaker_failures"),
+            (json!({"breaker_failures": 1.5}), "$.breaker_failures"),
+            (json!({"breaker_seconds": 0.09}), "$.breaker_seconds"),
+            (json!({"breaker_seconds": 3601}), "$.breaker_seconds"),
+            (json!({"answer_key": true}), "$.answer_key"),
+            (json!({"set": []}), "$.set"),
         ];
         for (options, path) in cases {
             assert_eq!(

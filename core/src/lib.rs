@@ -11,6 +11,8 @@
 //! - A *message* is the JSON that an endpoint receives; it is rendered around the customer, who is read later ([`message`]).
 //! - *Endpoint options* say where and how requests are made ([`endpoint`]).
 //! - A *signature* proves to the receiver where a message comes from ([`mod@signature`]).
+//! - An *answer* is what an endpoint decides about a question, a *reply* what the caller who asked is told ([`enrich`]).
+//! - A *token* is JSON with a signature over it, as endpoints may answer and may be sent ([`jose`]).
 //! - An *outcome* is what an attempt means for its delivery ([`outcome`]); the *schedule* says when the next one is made
 //!   ([`retry`]).
 //! - An address is *refused* when no request may reach it ([`address`]).
@@ -23,22 +25,26 @@
 //! goes through [`input`], which knows every key and names the place of every mistake.
 //!
 //! # What it never does
-//! It opens nothing, waits for nothing and reads no clock: times and random numbers are arguments. It has no `unsafe` code and
-//! does not panic on any input. Its errors never repeat a secret, and it does not choose SQLSTATEs or HTTP statuses for them:
-//! that is the callers' part.
+//! It opens nothing, waits for nothing and reads no clock: times and random numbers are arguments (all but those that a token's
+//! signature takes). It has no `unsafe` code and does not panic on any input. Its errors never repeat a secret, and it does not
+//! choose SQLSTATEs or HTTP statuses for them: that is the callers' part.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod address;
 pub mod audience;
 pub mod endpoint;
+pub mod enrich;
 pub mod flow;
 pub mod input;
+pub mod jose;
 pub mod message;
 pub mod outcome;
 pub mod payload;
+pub mod rendezvous;
 pub mod retention;
 pub mod retry;
+pub mod row_options;
 pub mod segment;
 pub mod signature;
 pub mod wakeup;

@@ -117,6 +117,15 @@ fn check_id(id: &str, place: &Place) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a text is an absolute http or https URL of at most 2,048 bytes.
+#[must_use]
+pub fn is_web_address(text: &str) -> bool {
+    const MAX_BYTES: usize = 2_048;
+    text.len() <= MAX_BYTES
+        && url::Url::parse(text)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
 /// Checks a customer id that stands alone.
 ///
 /// # Errors

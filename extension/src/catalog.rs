@@ -6,8 +6,10 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use actionflow_core::flow::Definition;
+use actionflow_core::rendezvous::Limits;
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -28,10 +30,12 @@ pub(crate) struct Catalog {
     triggers: HashMap<String, Vec<EventTrigger>>,
     /// By the id of the segment, and whether they wait for its exits.
     segment_triggers: HashMap<(i64, bool), Vec<EventTrigger>>,
-    endpoints: HashMap<String, Endpoint>,
+    endpoints: HashMap<String, Rc<Endpoint>>,
     watched: HashMap<u32, Rc<Watched>>,
     pub(crate) records_all_events: bool,
     pub(crate) max_flow_depth: i32,
+    /// For all enrich actions of one event.
+    pub(crate) enrich_budget: Duration,
     pub(crate) retention: Retention,
     pub(crate) event_table: pg_sys::Oid,
     pub(crate) sequences: Sequences,
@@ -54,10 +58,17 @@ pub(crate) struct EventTrigger {
     pub(crate) is_test: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) id: i64,
     pub(crate) is_ordered: bool,
+    pub(crate) is_enabled: bool,
+    /// Counts changes of its settings.
+    pub(crate) revision: i64,
+    pub(crate) url: String,
+    pub(crate) test_url: Option<String>,
+    /// For enrich.
+    pub(crate) limits: Limits,
 }
 
 /// A watched table, or a partition of one.
@@ -126,7 +137,7 @@ fn load() -> Result<Rc<Catalog>, Error> {
 
 /// The relation whose invalidation stands for all configuration tables.
 fn anchor() -> Result<pg_sys::Oid, Error> {
-    Spi::get_one::<pg_sys::Oid>("select 'actionflow._flow'::pg_catalog.regclass::pg_catalog.oid")?
+    snapshot::value("select 'actionflow._flow'::pg_catalog.regclass", &[])?
         .ok_or_else(|| Error::Internal("the table of flows is missing".to_owned()))
 }
 
@@ -161,8 +172,8 @@ impl Catalog {
         self.records_all_events || self.triggers.contains_key(event)
     }
 
-    pub(crate) fn endpoint(&self, name: &str) -> Option<Endpoint> {
-        self.endpoints.get(name).copied()
+    pub(crate) fn endpoint(&self, name: &str) -> Option<&Rc<Endpoint>> {
+        self.endpoints.get(name)
     }
 
     /// A watched table, or a partition of one.
@@ -199,10 +210,7 @@ impl Catalog {
         }
         let mut endpoints = HashMap::new();
         for endpoint in list(json, "endpoints") {
-            let value = Endpoint {
-                id: int(endpoint, "id")?,
-                is_ordered: endpoint["ordered"] == true,
-            };
+            let value = Rc::new(Endpoint::from_json(endpoint)?);
             endpoints.insert(text(endpoint, "name")?, value);
         }
         let mut watched = HashMap::new();
@@ -220,6 +228,10 @@ impl Catalog {
             watched,
             records_all_events: settings["record_all_events"] == true,
             max_flow_depth: small(settings, "max_flow_depth")?,
+            enrich_budget: Duration::from_millis(
+                u64::try_from(int(settings, "enrich_budget_ms")?)
+                    .map_err(|_| broken("enrich_budget_ms"))?,
+            ),
             retention: Retention {
                 events: small(&settings["retention"], "events")?,
                 runs: small(&settings["retention"], "runs")?,
@@ -231,6 +243,13 @@ impl Catalog {
                 delivery: oid(sequences, "delivery")?,
             },
         })
+    }
+}
+
+impl EventTrigger {
+    /// The mode in which an event starts the flow.
+    pub(crate) fn mode_for(&self, event: &Event) -> Mode {
+        if self.is_test { Mode::Test } else { event.mode }
     }
 }
 
@@ -260,6 +279,27 @@ impl Flow {
             is_archived: json["is_archived"] == true,
             draft: Rc::new(Definition::parse(&json["draft"])?),
             published,
+        })
+    }
+}
+
+impl Endpoint {
+    fn from_json(json: &Value) -> Result<Self, Error> {
+        Ok(Self {
+            id: int(json, "id")?,
+            is_ordered: json["ordered"] == true,
+            is_enabled: json["is_enabled"] == true,
+            revision: int(json, "revision")?,
+            url: text(json, "url")?,
+            test_url: json["test_url"].as_str().map(str::to_owned),
+            limits: Limits {
+                max_in_flight: json["max_in_flight"]
+                    .as_i64()
+                    .and_then(|max| u32::try_from(max).ok()),
+                breaker_failures: u32::try_from(int(json, "breaker_failures")?)
+                    .map_err(|_| broken("breaker_failures"))?,
+                breaker_time: int(json, "breaker_us")?,
+            },
         })
     }
 }

@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::error::Error;
+use crate::pg::snapshot;
 use crate::{guc, pg};
 
 /// Seconds from 1970 to 2000, where Postgres' own count begins.
@@ -25,8 +26,8 @@ pub(crate) fn now() -> Result<TimestampWithTimeZone, Error> {
     let Some(text) = guc::now() else {
         return Ok(pg::clock::transaction_start());
     };
-    let moved =
-        Spi::get_one_with_args::<TimestampWithTimeZone>("select $1::timestamptz", &[text.into()])?;
+    let moved: Option<TimestampWithTimeZone> =
+        snapshot::value("select $1::pg_catalog.timestamptz", &[text.into()])?;
     moved.ok_or_else(|| Error::Internal("the clock has no time".to_owned()))
 }
 

@@ -3,18 +3,20 @@
 //! The engine decides in memory and writes through [`Batch`]: a statement that changes a thousand customers costs one
 //! insert a table. Nothing here waits for anything outside the transaction.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
+use actionflow_core::flow::{Action, ActionKind};
 use actionflow_core::retention::ring_partition;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{self, Catalog, Endpoint, EventTrigger};
 use crate::clock;
+use crate::enrich::ask::Asked;
 use crate::error::Error;
 use crate::event::{Cause, Event, Mode};
 use crate::pg::{self, lock, sequence, transaction};
-use crate::run::{Context, Run};
+use crate::run::Run;
 use crate::runs;
 use crate::segment::build;
 use crate::segment::cache::{self, Segments};
@@ -47,6 +49,8 @@ pub(crate) struct Engine {
     pending: VecDeque<Event>,
     /// Events that segments count.
     counted: Vec<Counted>,
+    /// Runs whose first actions have been performed before they start, by event and trigger.
+    asked: HashMap<(i64, i64), (Run, usize)>,
     is_counting: bool,
     /// Whether a segment is being built that this session does not know of yet.
     pub(crate) is_building: bool,
@@ -75,6 +79,7 @@ impl Engine {
             batch: Batch::default(),
             pending: VecDeque::new(),
             counted: Vec::new(),
+            asked: HashMap::new(),
             is_counting: false,
             is_building,
         })
@@ -91,6 +96,15 @@ impl Engine {
 
     pub(crate) fn next_run_id(&self) -> i64 {
         sequence::next_value(self.catalog.sequences.run)
+    }
+
+    /// Records an event for which flows have asked already.
+    pub(crate) fn emit_asked(&mut self, event: Event, asked: Asked) -> Result<(), Error> {
+        let id = event.id;
+        let asked = asked.into_iter();
+        self.asked
+            .extend(asked.map(|(trigger, run)| ((id, trigger), run)));
+        self.emit(event)
     }
 
     /// Records an event and remembers it for [`Engine::finish`], which starts what it triggers.
@@ -181,8 +195,8 @@ impl Engine {
         let ids: HashSet<&str> = events
             .iter()
             .filter(|event| {
-                event.mode == Mode::Test
-                    || self.catalog.listeners(event).any(|trigger| trigger.is_test)
+                let mut listeners = self.catalog.listeners(event);
+                listeners.any(|trigger| trigger.mode_for(event) == Mode::Test)
             })
             .map(|event| event.user_id.as_str())
             .collect();
@@ -195,33 +209,13 @@ impl Engine {
         event: &Event,
         test_users: &HashSet<String>,
     ) -> Result<(), Error> {
-        let flow = &trigger.flow;
-        // Events of a flow never start that same flow again.
-        if event.origin.is_some_and(|(origin, _)| origin == flow.id) {
-            return Ok(());
+        if let Some((run, next_action)) = self.asked.remove(&(event.id, trigger.id)) {
+            return self.start_at(run, next_action);
         }
-        let is_test = trigger.is_test || event.mode == Mode::Test;
-        let mode = if is_test { Mode::Test } else { Mode::Live };
-        let Some((version, definition)) = flow.version_for(mode) else {
+        let sequence = self.catalog.sequences.run;
+        let new_id = || sequence::next_value(sequence);
+        let Some(run) = Run::of_event(trigger, event, test_users, new_id) else {
             return Ok(());
-        };
-        if mode == Mode::Test && !test_users.contains(&event.user_id) {
-            return Ok(());
-        }
-        let run = Run {
-            id: self.next_run_id(),
-            flow_id: flow.id,
-            flow_name: flow.name.clone(),
-            version,
-            definition,
-            mode,
-            user_id: event.user_id.clone(),
-            flow_invocation_id: runs::generated_invocation_id(),
-            trigger_id: Some(trigger.id),
-            event_id: Some(event.id),
-            depth: event.depth + 1,
-            variables: event.properties.clone(),
-            context: Context::of_event(event),
         };
         if run.depth > self.catalog.max_flow_depth {
             // Recorded, so that somebody sees why; no event, or the chain would go on.
@@ -242,16 +236,28 @@ impl Engine {
 
     /// Starts a run whose variables are what was given for it.
     pub(crate) fn start(&mut self, mut run: Run) -> Result<(), Error> {
-        self.emit_about(&run, STARTED, None)?;
-        let step = match run.definition.run_variables(&run.variables) {
+        match run.definition.run_variables(&run.variables) {
             Ok(variables) => {
                 run.variables = variables;
-                self.perform(&run, 0)
+                self.start_at(run, 0)
             }
-            Err(missing) => Step::Fails(missing.to_string()),
-        };
-        let progress = self.progress(&run, step)?;
-        self.write_run(&run, progress);
+            Err(missing) => {
+                self.emit_about(&run, STARTED, None)?;
+                self.write_step(&run, Step::Fails(missing.to_string()))
+            }
+        }
+    }
+
+    /// Starts a run that has its variables, and whose actions before this one have been performed.
+    fn start_at(&mut self, run: Run, next_action: usize) -> Result<(), Error> {
+        self.emit_about(&run, STARTED, None)?;
+        let step = self.perform(&run, next_action);
+        self.write_step(&run, step)
+    }
+
+    fn write_step(&mut self, run: &Run, step: Step) -> Result<(), Error> {
+        let progress = self.progress(run, step)?;
+        self.write_run(run, progress);
         // Here too: starts by a call need not emit anything.
         if self.batch.len() >= FLUSH_AT {
             self.flush()?;
@@ -288,11 +294,12 @@ impl Engine {
 
     /// Queues the deliveries of actions in their order, up to one that has to be waited for.
     fn perform(&mut self, run: &Run, from: usize) -> Step {
+        let catalog = Rc::clone(&self.catalog);
         for (index, action) in run.definition.actions.iter().enumerate().skip(from) {
-            let found: Result<Vec<Endpoint>, &str> = action
+            let found: Result<Vec<&Rc<Endpoint>>, &str> = action
                 .endpoints
                 .iter()
-                .map(|(name, _)| self.catalog.endpoint(name).ok_or(name.as_str()))
+                .map(|(name, _)| catalog.endpoint(name).ok_or(name.as_str()))
                 .collect();
             let endpoints = match found {
                 Ok(endpoints) => endpoints,
@@ -303,31 +310,44 @@ impl Engine {
                     ));
                 }
             };
-            let (head, tail) = run.message(&action.name);
-            for endpoint in endpoints {
-                self.batch.push_delivery(DeliveryRow {
-                    id: sequence::next_value(self.catalog.sequences.delivery),
-                    run_id: run.id,
-                    flow_id: run.flow_id,
-                    endpoint_id: endpoint.id,
-                    is_awaited: action.waits,
-                    profile_part: run.context.profile_part(),
-                    mode: run.mode.as_str(),
-                    action: action.name.clone(),
-                    user_id: run.user_id.clone(),
-                    order_key: endpoint.is_ordered.then(|| run.user_id.clone()),
-                    profile: run.context.profile.as_ref().map(Value::to_string),
-                    body_head: head.clone(),
-                    body_tail: tail.clone(),
-                });
+            for endpoint in &endpoints {
+                self.queue(run, action, endpoint);
             }
-            if action.waits {
+            if action.is_waited_for() {
                 return Step::Waits {
                     next_action: index + 1,
                 };
             }
         }
         Step::Ends
+    }
+
+    fn queue(&mut self, run: &Run, action: &Action, endpoint: &Endpoint) {
+        let (profile_part, enrich_timeout_ms) = match &action.kind {
+            ActionKind::Notify { .. } => (run.context.profile_part(), None),
+            ActionKind::Enrich(enrich) => ("none", i32::try_from(enrich.timeout_ms).ok()),
+        };
+        let (body_head, body_tail) = match &action.kind {
+            ActionKind::Notify { .. } => run.message(&action.name),
+            ActionKind::Enrich(_) => run.question(&action.name),
+        };
+        let profile = run.context.profile.as_ref().map(Value::to_string);
+        self.batch.push_delivery(DeliveryRow {
+            id: sequence::next_value(self.catalog.sequences.delivery),
+            run_id: run.id,
+            flow_id: run.flow_id,
+            endpoint_id: endpoint.id,
+            is_awaited: action.is_waited_for(),
+            profile_part,
+            mode: run.mode.as_str(),
+            action: action.name.clone(),
+            user_id: run.user_id.clone(),
+            order_key: endpoint.is_ordered.then(|| run.user_id.clone()),
+            profile: profile.filter(|_| enrich_timeout_ms.is_none()),
+            enrich_timeout_ms,
+            body_head,
+            body_tail,
+        });
     }
 
     /// Emits one of actionflow's own events about a run, when something can use it.

@@ -50,6 +50,24 @@ pub(crate) enum Error {
         path: String,
         hint: &'static str,
     },
+    #[error("enrich action \"{action}\" of flow \"{flow}\" failed: {kind}")]
+    Enrich {
+        flow: String,
+        action: String,
+        kind: &'static str,
+    },
+    #[error("an enrich action needs actionflow in shared_preload_libraries")]
+    NotPreloaded,
+    #[error("too many connections take requests of Enrich")]
+    TooManyReceivers,
+    #[error("events cannot be emitted in a read-only transaction")]
+    ReadOnly,
+    #[error("{}", .0.as_deref().unwrap_or("the event was refused"))]
+    Refused(Option<String>),
+    #[error("column \"{0}\", which has the customer's id, is null")]
+    NoUserId(String),
+    #[error("column \"{0}\" does not exist")]
+    NoSuchColumn(String),
     #[error("segment \"{0}\" does not exist")]
     NoSuchSegment(String),
     #[error("could not serialize access due to a concurrent change of a membership")]
@@ -71,14 +89,18 @@ impl Error {
             },
             Self::Spi(_) | Self::Internal(_) => Code::ERRCODE_INTERNAL_ERROR,
             Self::NoSuchFlow(_) | Self::NoSuchSegment(_) => Code::ERRCODE_UNDEFINED_OBJECT,
-            Self::NoSuchAttribute { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
+            Self::NoSuchAttribute { .. } | Self::NoSuchColumn(_) => Code::ERRCODE_UNDEFINED_COLUMN,
             Self::NotJsonb { .. } | Self::OperatorType { .. } => Code::ERRCODE_DATATYPE_MISMATCH,
-            Self::ArchivedFlow(_) | Self::UnpublishedFlow(_) => {
+            Self::Enrich { .. } => Code::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+            Self::TooManyReceivers => Code::ERRCODE_TOO_MANY_CONNECTIONS,
+            Self::ReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Self::Refused(_) => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::ArchivedFlow(_) | Self::UnpublishedFlow(_) | Self::NotPreloaded => {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
             Self::TooLarge { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Serialization => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            Self::Null(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::Null(_) | Self::NoUserId(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::UnknownMode(_)
             | Self::MissingVariable { .. }
             | Self::PropertiesNotObject
@@ -134,6 +156,21 @@ impl Error {
                 "Use 1 to 100 printable characters without \"/\" and without blanks at either end."
             }
             Self::Serialization => "Try the transaction again.",
+            Self::Enrich { .. } => {
+                "actionflow.enrich_attempts has the attempts; \"on_failure\" of the action says what a failure means."
+            }
+            Self::NotPreloaded => {
+                "Add actionflow to shared_preload_libraries and restart the server."
+            }
+            Self::TooManyReceivers => {
+                "64 connections of all databases can; a worker needs one, and a pooler must not stand between."
+            }
+            Self::NoUserId(_) => "Give it, or name another column with the option \"user_id\".",
+            Self::NoSuchColumn(_) => {
+                "Name columns of the table in \"user_id\", \"properties\" and \"fill\"."
+            }
+            Self::ReadOnly => "Emit it on the primary, in a transaction that may write.",
+            Self::Refused(_) => return None,
             Self::Null(what) => return Some(format!("Give a value for {what}.")),
             Self::Spi(_) | Self::Internal(_) => return None,
         };

@@ -7,9 +7,13 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
+use crate::catalog;
+use crate::clock;
 use crate::engine::Engine;
+use crate::enrich::ask;
 use crate::error::Error;
 use crate::event::{Event, Mode};
+use crate::pg::{sequence, transaction};
 use crate::validation::check_size;
 
 /// Events that make somebody's own system send an e-mail with a link.
@@ -20,6 +24,9 @@ const TRANSACTIONAL_EMAIL: &[&str] = &[
     "resend-verification",
 ];
 
+/// The property with the link of such an e-mail, which gives access to whoever has it.
+pub(crate) const VERIFICATION_URL: &str = "verification_url";
+
 /// Whether messages about this event carry no more of the customer than id and e-mail.
 pub(crate) fn is_transactional_email(event: &str) -> bool {
     TRANSACTIONAL_EMAIL.contains(&event)
@@ -27,10 +34,13 @@ pub(crate) fn is_transactional_email(event: &str) -> bool {
 
 /// Records an event about a customer and starts the flows that it triggers.
 ///
-/// The answer is `{"event_id", "action", "custom_claims", "results"}`. Volatile: it writes.
+/// Flows that begin with enrich actions are asked first, and the transaction waits for the answers. The answer is
+/// `{"event_id", "action", "custom_claims", "results"}`, and `user_message` if there is one. Volatile: it writes.
 ///
 /// # Errors
-/// 22004 name or user NULL; 22023 name, user, mode or properties unusable; 54000 properties over 1 MiB.
+/// 22004 name or user NULL; 22023 name, user, mode or properties unusable; 54000 properties over 1 MiB; 38000 an enrich action
+/// failed whose failure is an error; 55000 an enrich action without the library preloaded; 25006 in a
+/// read-only transaction, as all are on a standby.
 #[pg_extern(volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 pub(crate) fn emit_event(
@@ -44,49 +54,52 @@ pub(crate) fn emit_event(
     let user_id = user_id.ok_or(Error::Null("user_id"))?;
     let mode = Mode::parse(mode.ok_or(Error::Null("mode"))?)?;
     let properties = properties.map_or_else(|| json!({}), |properties| properties.0);
-    let id = emit(name, user_id, properties, mode, occurred_at)?;
-    Ok(JsonB(
-        json!({"event_id": id.to_string(), "action": "allow", "custom_claims": {}, "results": {}}),
-    ))
+    Ok(JsonB(emit(name, user_id, properties, mode, occurred_at)?))
 }
 
-fn emit(
+/// Emits an event and returns the answer to whoever emits it.
+pub(crate) fn emit(
     name: &str,
     user_id: &str,
     properties: Value,
     mode: Mode,
     occurred_at: Option<TimestampWithTimeZone>,
-) -> Result<i64, Error> {
+) -> Result<Value, Error> {
+    if transaction::is_read_only() {
+        return Err(Error::ReadOnly);
+    }
     check_name(name)?;
     payload::check_user_id(user_id)?;
     check_size("the event's properties", &properties)?;
     let Value::Object(properties) = properties else {
         return Err(Error::PropertiesNotObject);
     };
-    if is_transactional_email(name)
-        && !properties
-            .get("verification_url")
-            .is_some_and(is_web_address)
-    {
-        return Err(Error::NoVerificationUrl(name.to_owned()));
+    if is_transactional_email(name) {
+        let url = properties.get(VERIFICATION_URL).and_then(Value::as_str);
+        if !url.is_some_and(payload::is_web_address) {
+            return Err(Error::NoVerificationUrl(name.to_owned()));
+        }
     }
-    let mut engine = Engine::new()?;
-    let id = engine.next_event_id();
-    let occurred_at = occurred_at.unwrap_or(engine.stamp.now);
-    engine.emit(Event {
-        id,
+    let catalog = catalog::current()?;
+    let event = Event {
+        id: sequence::next_value(catalog.sequences.event),
         name: name.to_owned(),
         user_id: user_id.to_owned(),
         properties,
         mode,
         origin: None,
         depth: 0,
-        occurred_at,
+        occurred_at: occurred_at.map_or_else(clock::now, Ok)?,
         profile: None,
         crossing: None,
-    })?;
+    };
+    // Before anything is written or locked: it may take its time.
+    let (answer, asked) = ask::ask(&catalog, &event)?;
+    let answer = answer.to_json(event.id);
+    let mut engine = Engine::new()?;
+    engine.emit_asked(event, asked)?;
     engine.finish()?;
-    Ok(id)
+    Ok(answer)
 }
 
 /// The rule of `_check_name` (sql/settings.sql), without a query for every event.
@@ -100,10 +113,4 @@ fn check_name(name: &str) -> Result<(), Error> {
     } else {
         Err(Error::EventName(name.chars().take(100).collect()))
     }
-}
-
-fn is_web_address(value: &Value) -> bool {
-    value
-        .as_str()
-        .is_some_and(|url| url.starts_with("https://") || url.starts_with("http://"))
 }

@@ -17,6 +17,7 @@ mod changes;
 mod clock;
 mod customers;
 mod engine;
+mod enrich;
 mod error;
 mod event;
 mod events;
@@ -42,6 +43,7 @@ extern "C-unwind" fn _PG_init() {
     guc::init();
     pg::invalidation::init();
     pg::shared::init();
+    pg::ring::init();
 }
 
 #[cfg(test)]

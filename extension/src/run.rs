@@ -1,5 +1,6 @@
 //! One run, and what its messages say.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use actionflow_core::flow::Definition;
@@ -7,12 +8,13 @@ use actionflow_core::message::{self, Head};
 use pgrx::datum::TimestampWithTimeZone;
 use serde_json::{Map, Value, json};
 
-use crate::catalog::Flow;
+use crate::catalog::{EventTrigger, Flow};
 use crate::clock;
 use crate::engine::STARTED;
 use crate::error::Error;
 use crate::event::{Event, Mode};
-use crate::events::is_transactional_email;
+use crate::events::{VERIFICATION_URL, is_transactional_email};
+use crate::runs;
 
 /// One customer going through one version of a flow.
 pub(crate) struct Run {
@@ -45,6 +47,40 @@ pub(crate) struct Context {
 }
 
 impl Run {
+    /// The run that an event starts by a trigger, with the event's properties for variables; `None` when it starts nothing.
+    pub(crate) fn of_event(
+        trigger: &EventTrigger,
+        event: &Event,
+        test_users: &HashSet<String>,
+        new_id: impl FnOnce() -> i64,
+    ) -> Option<Self> {
+        let flow = &trigger.flow;
+        // Events of a flow never start that same flow again.
+        if event.origin.is_some_and(|(origin, _)| origin == flow.id) {
+            return None;
+        }
+        let mode = trigger.mode_for(event);
+        let (version, definition) = flow.version_for(mode)?;
+        if mode == Mode::Test && !test_users.contains(&event.user_id) {
+            return None;
+        }
+        Some(Self {
+            id: new_id(),
+            flow_id: flow.id,
+            flow_name: flow.name.clone(),
+            version,
+            definition,
+            mode,
+            user_id: event.user_id.clone(),
+            flow_invocation_id: runs::generated_invocation_id(),
+            trigger_id: Some(trigger.id),
+            event_id: Some(event.id),
+            depth: event.depth + 1,
+            variables: event.properties.clone(),
+            context: Context::of_event(event),
+        })
+    }
+
     /// A run that a call starts, at depth one; an error when the flow has nothing to run in this mode.
     pub(crate) fn of_call(
         id: i64,
@@ -81,7 +117,39 @@ impl Run {
         })
     }
 
+    /// A message around the customer, who is read when it is sent.
     pub(crate) fn message(&self, action: &str) -> (String, String) {
+        let context = &self.context;
+        let tail = message::tail(
+            &self.variables,
+            &context.event,
+            &context.notification_detail,
+            &context.metadata,
+        );
+        (self.head(action), tail)
+    }
+
+    /// The message of an enrich action: of the customer it says the id, and the link of an e-mail is not for those who are
+    /// asked.
+    pub(crate) fn question(&self, action: &str) -> (String, String) {
+        let (mut variables, mut event) = (self.variables.clone(), self.context.event.clone());
+        if is_transactional_email(&self.context.kind) {
+            variables.remove(VERIFICATION_URL);
+            if let Some(properties) = event["properties"].as_object_mut() {
+                properties.remove(VERIFICATION_URL);
+            }
+        }
+        let context = &self.context;
+        let tail = message::tail(
+            &variables,
+            &event,
+            &context.notification_detail,
+            &context.metadata,
+        );
+        (self.head(action), tail)
+    }
+
+    fn head(&self, action: &str) -> String {
         let head = Head {
             kind: &self.context.kind,
             timestamp: &self.context.timestamp,
@@ -92,14 +160,7 @@ impl Run {
             flow_invocation_id: &self.flow_invocation_id,
             action,
         };
-        let context = &self.context;
-        let tail = message::tail(
-            &self.variables,
-            &context.event,
-            &context.notification_detail,
-            &context.metadata,
-        );
-        (head.render(), tail)
+        head.render()
     }
 }
 

@@ -63,8 +63,19 @@ extension_sql_file!(
     "../../sql/completions.sql",
     requires = ["claims", runs::_advance_runs]
 );
-extension_sql_file!("../../sql/maintenance.sql", requires = ["completions"]);
-extension_sql_file!("../../sql/views.sql", requires = ["maintenance"]);
+extension_sql_file!(
+    "../../sql/enrichments.sql",
+    requires = [
+        "completions",
+        enrich::row::_enrich_row,
+        enrich::row::_check_row_options
+    ]
+);
+extension_sql_file!("../../sql/maintenance.sql", requires = ["enrichments"]);
+extension_sql_file!(
+    "../../sql/views.sql",
+    requires = ["maintenance", enrich::gates::_gates]
+);
 extension_sql_file!(
     "../../sql/invalidation.sql",
     requires = [
@@ -80,6 +91,9 @@ extension_sql_file!(
         "dump",
         flows::start_flow,
         events::emit_event,
+        enrich::serve::take_enrichments,
+        enrich::serve::answer_enrichments,
+        enrich::serve::leave_enrichments,
         wakeup::prepare_to_sleep,
         wakeup::wake_up
     ]

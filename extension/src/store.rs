@@ -1,8 +1,7 @@
 //! Writing what the engine has decided: one statement a table, however many rows.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, hash_map::Entry};
 
 use pgrx::datum::{DatumWithOid, IntoDatum, TimestampWithTimeZone};
 use pgrx::pg_sys;
@@ -69,6 +68,8 @@ pub(crate) struct DeliveryRow {
     pub(crate) user_id: String,
     pub(crate) order_key: Option<String>,
     pub(crate) profile: Option<String>,
+    /// Of an enrich action's attempts.
+    pub(crate) enrich_timeout_ms: Option<i32>,
     pub(crate) body_head: String,
     pub(crate) body_tail: String,
 }
@@ -196,6 +197,7 @@ impl Table {
                 ("profile", "text"),
                 ("body_head", "text"),
                 ("body_tail", "text"),
+                ("enrich_timeout_ms", "int"),
             ],
         }
     }
@@ -232,9 +234,9 @@ impl Table {
                 .to_owned(),
             Self::Delivery => "insert into actionflow._delivery
                      (id, run_id, flow_id, endpoint_id, is_awaited, profile_part, mode, action, user_id, order_key, profile,
-                      body_head, body_tail, created_at, next_attempt_at)
+                      body_head, body_tail, enrich_timeout_ms, created_at, next_attempt_at)
                  select r.id, r.run_id, r.flow_id, r.endpoint_id, r.is_awaited, r.profile_part, r.mode, r.action, r.user_id,
-                     r.order_key, r.profile::jsonb, r.body_head, r.body_tail, $14, $15"
+                     r.order_key, r.profile::jsonb, r.body_head, r.body_tail, r.enrich_timeout_ms, $15, $16"
                 .to_owned(),
         }
     }
@@ -390,6 +392,7 @@ fn write_deliveries(
             column(rows, |row| row.profile.as_deref()),
             column(rows, |row| row.body_head.as_str()),
             column(rows, |row| row.body_tail.as_str()),
+            column(rows, |row| row.enrich_timeout_ms),
             stamp.now.into(),
             stamp.due.into(),
         ],

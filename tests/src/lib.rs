@@ -37,7 +37,7 @@ pub use cluster::Cluster;
 pub use database::Database;
 pub use eventually::{PATIENCE, eventually};
 pub use http::get;
-pub use paths::pg_program;
+pub use paths::{pg_program, send_signal};
 pub use receiver::{Answer, Receiver, Request};
 pub use session::{Session, SqlError};
 pub use worker::{Exit, Worker, WorkerBuilder};

@@ -85,6 +85,11 @@ pub(crate) fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Sends a signal, such as `KILL`, to a process.
+pub fn send_signal(name: &str, process: &str) {
+    run(Command::new("kill").args([&format!("-{name}"), process]));
+}
+
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)

@@ -15,7 +15,7 @@ use crate::eventually::{PATIENCE, eventually};
 use crate::http::{Message, read_request};
 
 /// How the receiver treats one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Answer {
     /// This status, at once.
     Status(u16),
@@ -31,6 +31,12 @@ pub enum Answer {
     Endless(u16),
     /// The connection is closed without an answer.
     Drop,
+    /// What the function says about the request.
+    By(fn(&Request) -> Self),
+    /// Another answer, once the test has called [`Receiver::release`] for it.
+    Later(Box<Self>),
+    /// Another answer after a time: for what takes long, never for an order of events.
+    After(Duration, Box<Self>),
 }
 
 impl Answer {
@@ -41,6 +47,12 @@ impl Answer {
             vec![(name.to_owned(), value.to_owned())],
             String::new(),
         )
+    }
+
+    /// Status 200 with this JSON, as enrich endpoints answer.
+    pub fn json(body: &serde_json::Value) -> Self {
+        let content_type = ("content-type".to_owned(), "application/json".to_owned());
+        Self::Full(200, vec![content_type], body.to_string())
     }
 }
 
@@ -168,6 +180,11 @@ impl Receiver {
     /// Lets `count` requests go on that are, or will be, [`Answer::Held`].
     pub fn release(&self, count: usize) {
         self.held.add_permits(count);
+    }
+
+    /// Takes back what was released and nobody has needed.
+    pub fn hold(&self) {
+        self.held.forget_permits(usize::MAX);
     }
 
     /// Every request for `path` until now.
@@ -306,9 +323,30 @@ fn record(state: &Mutex<State>, message: Message) -> Answer {
     let most = state.most_in_flight.entry(path.clone()).or_default();
     *most = now.max(*most);
     let scripted = state.scripts.get_mut(&path).and_then(VecDeque::pop_front);
-    scripted
+    let answer = scripted
         .or_else(|| state.defaults.get(&path).cloned())
-        .unwrap_or(Answer::Status(200))
+        .unwrap_or(Answer::Status(200));
+    match (answer, state.requests.last()) {
+        (Answer::By(function), Some(request)) => function(request),
+        (answer, _) => answer,
+    }
+}
+
+/// Waits for what an answer waits for.
+async fn when_due(mut answer: Answer, held: &Semaphore) -> io::Result<Answer> {
+    loop {
+        answer = match answer {
+            Answer::Later(next) => {
+                held.acquire().await.map_err(io::Error::other)?.forget();
+                *next
+            }
+            Answer::After(delay, next) => {
+                tokio::time::sleep(delay).await;
+                *next
+            }
+            now => return Ok(now),
+        };
+    }
 }
 
 /// Answers one request; `false` when the connection is done with.
@@ -317,7 +355,7 @@ async fn reply(
     answer: Answer,
     held: &Semaphore,
 ) -> io::Result<bool> {
-    let (status, headers, body) = match answer {
+    let (status, headers, body) = match when_due(answer, held).await? {
         Answer::Status(status) => (status, Vec::new(), String::new()),
         Answer::Full(status, headers, body) => (status, headers, body),
         Answer::Slow(status, delay) => {
@@ -334,7 +372,8 @@ async fn reply(
             return Ok(false);
         }
         Answer::Endless(status) => return answer_endlessly(stream.get_mut(), status).await,
-        Answer::Drop => return Ok(false),
+        // The others are none that is due.
+        Answer::Drop | Answer::By(_) | Answer::Later(_) | Answer::After(..) => return Ok(false),
     };
     let mut text = format!(
         "HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n",

@@ -1,5 +1,6 @@
 //! One connection to a database.
 
+use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 /// How the harness introduces itself, so that errors which a test provokes are told from others in the server's log.
@@ -9,6 +10,7 @@ pub(crate) const APPLICATION: &str = "actionflow-tests";
 #[derive(Debug)]
 pub struct Session {
     client: Client,
+    connection: AbortHandle,
 }
 
 /// What the server said about a statement that it refused.
@@ -38,8 +40,14 @@ impl Session {
         config.application_name(APPLICATION);
         let (client, connection) = config.connect(NoTls).await?;
         // It ends with the client; a connection that breaks shows in the next statement.
-        tokio::spawn(connection);
-        Ok(Self { client })
+        let connection = tokio::spawn(connection).abort_handle();
+        Ok(Self { client, connection })
+    }
+
+    /// What cuts the connection without a word to the server, as a client does that crashes.
+    pub fn cut(&self) -> impl FnOnce() + use<> {
+        let connection = self.connection.clone();
+        move || connection.abort()
     }
 
     /// Runs statements whose results do not matter.

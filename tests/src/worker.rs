@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::eventually::{PATIENCE, eventually};
 use crate::http::get;
-use crate::paths::{run, worker_program};
+use crate::paths::{send_signal, worker_program};
 use crate::process_log::ProcessLog;
 
 /// What a worker is to be started with.
@@ -145,8 +145,22 @@ impl Worker {
 
     /// Asks it to stop (SIGTERM) without waiting for it.
     pub fn ask_to_stop(&self) {
+        self.signal("TERM");
+    }
+
+    /// Halts it where it stands, as a machine does that swaps or is suspended.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let id = self.child.id().expect("the worker runs");
-        run(std::process::Command::new("kill").args(["-TERM", &id.to_string()]));
+        send_signal(name, &id.to_string());
     }
 
     /// Asks it to stop, and waits until it has.

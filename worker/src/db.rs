@@ -1,11 +1,13 @@
 //! Every SQL call of the worker, as a function. Only public functions of the schema `actionflow` are used.
 //!
 //! Each purpose has a connection of its own, because a slow call must not delay a quick one: claims, completions, lease
-//! renewals, the listening connection, segments, bulk jobs, upkeep and statistics.
+//! renewals, the listening connection, segments, bulk jobs, upkeep and statistics; and of Enrich takes, answers, endpoints and
+//! records.
 
 mod clock;
 mod connect;
 mod deliveries;
+mod enrich;
 pub(crate) mod tls;
 
 use std::future::Future;
@@ -20,6 +22,7 @@ use tokio_postgres::types::ToSql;
 
 use connect::Link;
 pub use connect::{Database, DatabaseUrlError};
+use enrich::EnrichLinks;
 
 /// A scraper gives up after about ten seconds.
 const STATS_BUDGET: Duration = Duration::from_secs(5);
@@ -39,6 +42,8 @@ pub enum DbError {
     ExtensionMissing,
     #[error("the extension actionflow has version {version} in this database, which this worker ({}) does not know; run \"alter extension actionflow update\", or install the worker of that version", env!("CARGO_PKG_VERSION"))]
     ExtensionUnsupported { version: String },
+    #[error("actionflow is not in shared_preload_libraries of the database server")]
+    NotPreloaded,
 }
 
 impl DbError {
@@ -76,7 +81,7 @@ pub struct QueueStat {
     pub oldest_due_seconds: f64,
 }
 
-/// The queue in the database, and what the clock drives there.
+/// The queue in the database, what the clock drives there, and the callers who wait.
 pub struct PgQueue {
     claims: Mutex<Link>,
     completions: Mutex<Link>,
@@ -86,6 +91,7 @@ pub struct PgQueue {
     bulk_jobs: Mutex<Link>,
     upkeep: Mutex<Link>,
     stats: Mutex<Link>,
+    enrich: EnrichLinks,
     /// Notified of every NOTIFY, and when the listening connection is lost.
     wake: Arc<Notify>,
 }
@@ -105,6 +111,7 @@ impl PgQueue {
             bulk_jobs: link("bulk jobs"),
             upkeep: link("upkeep"),
             stats: link("stats"),
+            enrich: EnrichLinks::new(database),
             wake,
         }
     }

@@ -18,6 +18,7 @@ pub struct Health {
 struct Claims {
     last_progress: Option<Instant>,
     unready: Option<&'static str>,
+    is_enrich_awaited: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,7 @@ impl Default for Health {
         let claims = Claims {
             last_progress: None,
             unready: None,
+            is_enrich_awaited: false,
         };
         Self {
             claims: Mutex::new(claims),
@@ -50,6 +52,7 @@ impl Health {
             Some(last) if now.duration_since(last) > PROGRESS_LIMIT => {
                 Some("the claim loop makes no progress")
             }
+            Some(_) if claims.is_enrich_awaited => Some("enrich requests are not taken yet"),
             Some(_) => None,
         }
     }
@@ -59,6 +62,17 @@ impl Health {
         let mut claims = self.lock();
         claims.last_progress = Some(Instant::now());
         claims.unready = None;
+    }
+
+    /// The worker is not ready before it takes enrich requests: whoever stops another one when this one is ready leaves nobody
+    /// without an answer.
+    pub(crate) fn await_enrich(&self) {
+        self.lock().is_enrich_awaited = true;
+    }
+
+    /// Enrich requests are taken, or there will be none.
+    pub(crate) fn takes_enrich(&self) {
+        self.lock().is_enrich_awaited = false;
     }
 
     /// A claim failed.
@@ -112,6 +126,13 @@ mod tests {
             Some("the claim loop makes no progress")
         );
         health.progress();
+        health.await_enrich();
+        assert!(
+            health.unready(Instant::now()).is_some(),
+            "before the first take"
+        );
+        health.takes_enrich();
+        assert_eq!(health.unready(Instant::now()), None);
         health.unreachable();
         assert_eq!(
             health.unready(Instant::now()),

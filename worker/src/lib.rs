@@ -1,13 +1,16 @@
-//! The sidecar of actionflow: it claims deliveries from the database, makes the HTTP requests, and records what came of them.
+//! The sidecar of actionflow: it claims deliveries from the database, makes the HTTP requests, and records what came of them. It
+//! also asks endpoints for the answers that database sessions wait for.
 //!
 //! # Nouns
 //! - A *delivery* is the obligation to make one successful request; an *attempt* is one try.
 //! - A *lease* is the right to attempt a delivery, for seconds; its token makes a late record of a lost lease change nothing.
 //! - A *slot* is a place for an attempt under way; there are `--concurrency` of them.
 //! - An *outcome* says what an attempt means for its delivery: delivered, again later, dead, or gone.
+//! - A *request* (of Enrich) is a question whose *caller*, a database session, waits for the *reply*; its *ticket* names the
+//!   caller, and it is under way in a *place*.
 //!
 //! # Who calls whom
-//! 1. [`run`] opens the small HTTP server (`ingress`), starts the clock, and runs a [`Worker`].
+//! 1. [`run`] opens the small HTTP server (`ingress`), starts the clock and an [`enrich::Enricher`], and runs a [`Worker`].
 //! 2. The claim loop (`dispatcher`) claims as many deliveries as there are free slots and gives each to a task. When there are
 //!    none it sleeps until a notification (`listener`).
 //! 3. A task makes one attempt (`deliver`): prepare, send, classify; it passes the outcome to the recorder and frees its slot.
@@ -15,11 +18,14 @@
 //! 5. `leases` renews what is held for longer than a moment.
 //! 6. The clock (`clock`) calls what changes by time alone, each on a connection of its own: segments twice a second, bulk jobs once,
 //!    retention every minute.
+//! 7. The take loop (`enrich`) waits in the database for requests and gives each to a task, which answers from the cache or makes
+//!    one attempt, or two. Replies are handed over as soon as the call before has returned; attempts are recorded after that.
 //!
 //! # What it never does
 //! It holds no transaction open during a request, and no state that matters: it may be killed at any moment. It follows no
-//! redirect, uses no system proxy, and reaches no private address unless told to. It logs no secret, body or header value. It
-//! uses nothing of the database but the public functions of the schema `actionflow`.
+//! redirect, uses no system proxy, and reaches no private address unless told to. It believes no answer that is not signed as
+//! its endpoint is configured. It logs no secret, body, answer or header value. It uses nothing of the database but the public
+//! functions of the schema `actionflow`.
 #![forbid(unsafe_code)]
 
 mod backoff;
@@ -28,6 +34,7 @@ pub mod config;
 pub mod db;
 pub mod deliver;
 mod dispatcher;
+pub mod enrich;
 pub mod health;
 mod ingress;
 mod leases;
@@ -41,12 +48,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 pub use crate::config::Config;
 pub use crate::worker::{Grace, Worker};
 
 use crate::db::PgQueue;
 use crate::deliver::Client;
+use crate::enrich::Enricher;
 use crate::health::Health;
 use crate::ingress::{Ingress, QueueStats};
 use crate::telemetry::Metrics;
@@ -73,18 +82,45 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let ticking = tokio::spawn(clock::run(queue.clone(), metrics.clone()));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the worker has started, and listens on {address}");
 
+    let client = Client::new(config.addresses)?;
+    let stop = CancellationToken::new();
+    health.await_enrich();
+    let enricher = Enricher {
+        rendezvous: queue.clone(),
+        client: client.clone(),
+        grace: Grace::default(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+    };
+    let enriching = tokio::spawn({
+        let enriching = enricher.run(stop.clone().cancelled_owned());
+        // Its end is the end of the worker, also when it is a defect.
+        let ends_the_worker = stop.clone().drop_guard();
+        async move {
+            enriching.await;
+            drop(ends_the_worker);
+        }
+    });
     let worker = Worker {
         queue,
-        client: Client::new(config.addresses)?,
+        client,
         concurrency: config.concurrency,
         grace: Grace::default(),
         health,
         metrics,
     };
-    let ended = worker.run(shutdown).await;
+    let ended = worker
+        .run(async {
+            stop.run_until_cancelled(shutdown).await;
+            stop.cancel();
+        })
+        .await;
+    stop.cancel();
+    let enriched = enriching.await;
     ticking.abort();
     serving.abort();
     ended?;
+    enriched.context("answer enrich requests")?;
     tracing::info!("the worker has ended");
     Ok(())
 }

@@ -30,6 +30,17 @@ pub struct Delivery {
     pub endpoint_id: i64,
     /// The endpoint's settings as JSON, on the first delivery of each endpoint in a claim.
     pub endpoint: Option<String>,
+    /// Of an enrich step: the time for one attempt. Its answer is read whole, checked and handed over.
+    pub enrich_timeout: Option<Duration>,
+    pub privacy: Privacy,
+}
+
+/// Whether what an endpoint answers may be kept with the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privacy {
+    Ordinary,
+    /// The message holds a link that gives access, which an answer may repeat.
+    Private,
 }
 
 /// The answer to a claim.
@@ -49,6 +60,8 @@ pub struct Finished {
     pub error: Option<String>,
     /// The first part of the answer's body, without NUL.
     pub response: Option<String>,
+    /// Of an enrich step that was delivered: core's `Answer` as JSON.
+    pub answer: Option<String>,
     pub started_at: SystemTime,
     pub duration: Duration,
     /// Counts the outcome once it is recorded.

@@ -1,5 +1,7 @@
 //! Logs and metrics. Neither ever holds a secret, a body or a header's value.
 
+mod enrich;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -10,6 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
+
+pub use enrich::EnrichMetrics;
 
 use crate::config::{Log, LogFormat};
 use crate::db::QueueStat;
@@ -80,6 +84,8 @@ pub struct Metrics {
     pub segment_crossings: Counter,
     /// Customers that bulk jobs have looked at.
     pub bulk_customers: Counter,
+    /// What is counted of requests whose callers wait.
+    pub enrich: EnrichMetrics,
 }
 
 /// The counters of one endpoint, looked up once and not for each delivery.
@@ -107,6 +113,7 @@ impl Default for Metrics {
             segment_checks: Counter::default(),
             segment_crossings: Counter::default(),
             bulk_customers: Counter::default(),
+            enrich: EnrichMetrics::default(),
             registry: Registry::default(),
         };
         let worker = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -139,6 +146,7 @@ impl Default for Metrics {
         for (name, help, counter) in metrics.counters() {
             registry.register(name, help, counter.clone());
         }
+        metrics.enrich.register(&mut registry);
         Self {
             registry,
             ..metrics
@@ -240,6 +248,22 @@ impl Metrics {
         let mut page = String::new();
         text::encode(&mut page, &self.registry)?;
         Ok(page)
+    }
+}
+
+/// Counts something that is under way, for as long as this lives: also when the future that holds it is dropped.
+pub(crate) struct UnderWay<'a>(&'a Gauge);
+
+impl<'a> UnderWay<'a> {
+    pub(crate) fn enter(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

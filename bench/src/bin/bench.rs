@@ -8,7 +8,7 @@ use actionflow_bench::contestant::{Contestant, Programs};
 use actionflow_bench::database::Server;
 use actionflow_bench::receiver::Receiver;
 use actionflow_bench::report::Table;
-use actionflow_bench::{Bench, drain, insert, isolation, latency, segments};
+use actionflow_bench::{Bench, drain, enrich, insert, isolation, latency, segments};
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
@@ -20,6 +20,7 @@ enum Part {
     Isolation,
     Memory,
     Segments,
+    Enrich,
 }
 
 #[derive(Parser)]
@@ -33,7 +34,7 @@ struct Arguments {
         long,
         env = "BENCH_PARTS",
         value_delimiter = ' ',
-        default_value = "drain insert latency isolation memory segments"
+        default_value = "drain insert latency isolation memory segments enrich"
     )]
     parts: Vec<Part>,
     #[arg(
@@ -67,6 +68,8 @@ struct Arguments {
     memory_deliveries: u32,
     #[command(flatten)]
     segments: segments::Settings,
+    #[command(flatten)]
+    enrich: enrich::Settings,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -104,6 +107,11 @@ async fn main() -> Result<()> {
             // Once: peak memory hardly varies, and the backlog is large.
             Part::Memory => print(&drain::run(&bench, arguments.memory_deliveries, 1).await?)?,
             Part::Segments => measure_segments(&bench, &arguments.segments).await?,
+            Part::Enrich => {
+                for table in enrich::run(&bench, &arguments.enrich).await? {
+                    print(&table)?;
+                }
+            }
         }
         eprintln!("{part:?} took {:.0} s", start.elapsed().as_secs_f64());
     }

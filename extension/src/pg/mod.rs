@@ -6,6 +6,8 @@ pub(crate) mod invalidation;
 pub(crate) mod jsonb;
 pub(crate) mod lock;
 pub(crate) mod memory;
+pub(crate) mod ring;
+pub(crate) mod row_trigger;
 pub(crate) mod sequence;
 pub(crate) mod settings;
 pub(crate) mod shared;

@@ -34,10 +34,15 @@ static SHARED: PgAtomic<Shared> = unsafe { PgAtomic::new(c"actionflow_wakeup") }
 static ALLOCATION: PgLwLock<u32> = unsafe { PgLwLock::new(c"actionflow_databases") };
 static IS_PRELOADED: AtomicBool = AtomicBool::new(false);
 
+/// Whether the server starts, and loads this library for all backends.
+pub(crate) fn is_preloading() -> bool {
+    // SAFETY: a variable that Postgres sets before it loads the library.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
 /// Asks for the memory, which Postgres gives only while it starts.
 pub(crate) fn init() {
-    // SAFETY: a variable that Postgres sets before it loads the library.
-    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+    if is_preloading() {
         IS_PRELOADED.store(true, SeqCst);
         pg_shmem_init!(SHARED);
         pg_shmem_init!(ALLOCATION);

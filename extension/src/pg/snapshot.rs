@@ -9,6 +9,7 @@ use std::ffi::CString;
 
 use pgrx::datum::{DatumWithOid, FromDatum};
 use pgrx::pg_sys::{self, Datum};
+use pgrx::spi::Spi;
 
 use super::settings;
 use crate::error::Error;
@@ -54,6 +55,19 @@ pub(crate) fn latest(sql: &str, arguments: &[DatumWithOid<'_>]) -> Result<Found,
 /// COMMITTED one of now. To be called inside an SPI connection.
 pub(crate) fn allowed(sql: &str, arguments: &[DatumWithOid<'_>]) -> Result<Found, Error> {
     run(sql, arguments, false)
+}
+
+/// The first column of the first row that a query finds now; `None` for NULL and for no row.
+///
+/// Not `Spi::get_one`, which gives the transaction a number, as if it wrote.
+pub(crate) fn value<T: FromDatum>(
+    sql: &str,
+    arguments: &[DatumWithOid<'_>],
+) -> Result<Option<T>, Error> {
+    Spi::connect(|_| {
+        let found = latest(sql, arguments)?;
+        Ok(found.rows().next().and_then(|row| row.get(1)))
+    })
 }
 
 fn run(sql: &str, arguments: &[DatumWithOid<'_>], is_read_only: bool) -> Result<Found, Error> {

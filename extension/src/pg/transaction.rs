@@ -157,3 +157,9 @@ pub(crate) fn statement_start() -> i64 {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
 }
+
+/// Whether the transaction may write nothing, as on a standby.
+pub(crate) fn is_read_only() -> bool {
+    // SAFETY: a variable of the backend, and an ordinary call.
+    unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() }
+}

@@ -53,10 +53,8 @@ fn load(known: &Segments) -> Result<Rc<Segments>, Error> {
 }
 
 fn anchor() -> Result<pg_sys::Oid, Error> {
-    Spi::get_one::<pg_sys::Oid>(
-        "select 'actionflow._segment'::pg_catalog.regclass::pg_catalog.oid",
-    )?
-    .ok_or_else(|| Error::Internal("the table of segments is missing".to_owned()))
+    snapshot::value("select 'actionflow._segment'::pg_catalog.regclass", &[])?
+        .ok_or_else(|| Error::Internal("the table of segments is missing".to_owned()))
 }
 
 /// Announces a change of the segments; the trigger function of their table.

@@ -16,8 +16,8 @@ mod tests {
             "42704 | endpoint \"nope\" does not exist | At path $.actions[0].endpoints[0]. | Create it with actionflow.create_endpoint.",
         ),
         (
-            "select actionflow.create_flow('x', '{\"actions\": [{\"name\": \"a\", \"type\": \"enrich\", \"endpoint\": \"crm\"}]}')",
-            "0A000 | invalid flow definition: an \"enrich\" action is not supported yet | At path $.actions[0].type. | Leave it out.",
+            "select actionflow.create_flow('x', '{\"actions\": [{\"name\": \"a\", \"type\": \"enrich\"}]}')",
+            "22023 | invalid flow definition: key \"endpoint\" is missing | At path $.actions[0]. | Add the key \"endpoint\".",
         ),
         (
             "select actionflow.create_flow('welcome', '{\"actions\": []}')",
@@ -33,7 +33,7 @@ mod tests {
         ),
         (
             "select actionflow.create_endpoint('e', 'http://example.com', '{\"timeout\": 3}')",
-            "22023 | invalid endpoint options: unknown key \"timeout\" | At path $. | Use only: url, headers, timeout_ms, success, retry_seconds, max_in_flight, rate_per_second, ordered, test_url, secret.",
+            "22023 | invalid endpoint options: unknown key \"timeout\" | At path $. | Use only: url, headers, timeout_ms, success, retry_seconds, max_in_flight, rate_per_second, ordered, test_url, secret, answer_key, format, set, breaker_failures, breaker_seconds.",
         ),
         (
             "select * from actionflow.start_flow('nope', '{\"targetUserIds\": \"1\"}')",

@@ -3,6 +3,7 @@
 mod bulk;
 mod catalog;
 mod customers;
+mod enrich;
 mod errors;
 mod queue;
 mod segment_commands;

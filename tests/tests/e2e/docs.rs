@@ -116,6 +116,11 @@ async fn the_examples_of_the_sql_reference_work() {
 }
 
 #[tokio::test]
+async fn the_examples_of_the_page_on_enrich_work() {
+    check("docs/enrich.md").await;
+}
+
+#[tokio::test]
 async fn the_examples_of_the_page_on_segments_work() {
     check("docs/segments.md").await;
 }

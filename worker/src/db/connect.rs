@@ -154,6 +154,7 @@ impl Session {
             .map_err(DbError::Connect)?;
         tokio::spawn(drive(connection, signal));
         check_version(&client).await?;
+        lift_timeouts(&client).await?;
         Ok(Self {
             client,
             statements: Vec::new(),
@@ -185,6 +186,16 @@ async fn check_version(client: &Client) -> Result<(), DbError> {
         true => Ok(()),
         false => Err(DbError::ExtensionUnsupported { version }),
     }
+}
+
+/// What a database or a role sets for its own sessions is not for these: every call has a budget here, and a wait for
+/// requests that was cancelled would be taken for a lost connection.
+async fn lift_timeouts(client: &Client) -> Result<(), DbError> {
+    const SQL: &str = "select pg_catalog.set_config(s.name, '0', false) from pg_catalog.pg_settings as s \
+        where s.setting <> '0' and s.name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', \
+            'idle_session_timeout', 'idle_in_transaction_session_timeout')";
+    client.query(SQL, &[]).await?;
+    Ok(())
 }
 
 async fn drive<S, T>(mut connection: Connection<S, T>, signal: Arc<Notify>)

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::connect::{Freshness, Link};
 use super::{DbError, PgQueue, call, settle, within};
-use crate::queue::{Claim, Delivery, Finished, Lease, Queue};
+use crate::queue::{Claim, Delivery, Finished, Lease, Privacy, Queue};
 
 /// Below the lease (12 s): what is claimed later than this is not ours for long enough to be worth having.
 const CLAIM_BUDGET: Duration = Duration::from_secs(10);
@@ -106,8 +106,8 @@ async fn claim(link: &mut Link, max: usize) -> Result<Claim, DbError> {
     const CLAIM: &str = "select lease_token, ids, \
         extract(epoch from next_claim_at - clock_timestamp())::double precision \
         from actionflow.claim_deliveries($1)";
-    const CLAIMED: &str = "select id, attempt, retry, url, body, endpoint_id, endpoint::text \
-        from actionflow.claimed_deliveries($1, $2)";
+    const CLAIMED: &str = "select id, attempt, retry, url, body, endpoint_id, endpoint::text, \
+        enrich_timeout_ms, is_private from actionflow.claimed_deliveries($1, $2)";
 
     let (session, _) = link.session().await?;
     let statement = session.statement(CLAIM).await?;
@@ -146,11 +146,17 @@ fn delivery(row: &Row, token: i64) -> Result<Delivery, DbError> {
         body: Bytes::from(row.try_get::<_, String>(4)?),
         endpoint_id: row.try_get(5)?,
         endpoint: row.try_get(6)?,
+        enrich_timeout: row.try_get::<_, Option<i32>>(7)?.map(milliseconds),
+        privacy: match row.try_get(8)? {
+            true => Privacy::Private,
+            false => Privacy::Ordinary,
+        },
     })
 }
 
 async fn complete(link: &mut Link, batch: &[Finished]) -> Result<Vec<i64>, DbError> {
-    const SQL: &str = "select actionflow.complete_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    const SQL: &str =
+        "select actionflow.complete_deliveries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
     let tokens: Vec<i64> = batch.iter().map(|f| f.lease.token).collect();
     let ids: Vec<i64> = batch.iter().map(|f| f.lease.id).collect();
@@ -161,6 +167,7 @@ async fn complete(link: &mut Link, batch: &[Finished]) -> Result<Vec<i64>, DbErr
     let started: Vec<SystemTime> = batch.iter().map(|f| f.started_at).collect();
     let durations: Vec<i32> = batch.iter().map(Finished::duration_ms).collect();
     let responses: Vec<Option<&str>> = batch.iter().map(|f| f.response.as_deref()).collect();
+    let answers: Vec<Option<&str>> = batch.iter().map(|f| f.answer.as_deref()).collect();
 
     let (session, _) = link.session().await?;
     let statement = session.statement(SQL).await?;
@@ -170,7 +177,7 @@ async fn complete(link: &mut Link, batch: &[Finished]) -> Result<Vec<i64>, DbErr
             &statement,
             &[
                 &tokens, &ids, &outcomes, &waits, &statuses, &errors, &started, &durations,
-                &responses,
+                &responses, &answers,
             ],
         )
         .await?;
@@ -179,6 +186,10 @@ async fn complete(link: &mut Link, batch: &[Finished]) -> Result<Vec<i64>, DbErr
 
 fn columns(leases: &[Lease]) -> (Vec<i64>, Vec<i64>) {
     leases.iter().map(|lease| (lease.token, lease.id)).unzip()
+}
+
+fn milliseconds(value: i32) -> Duration {
+    Duration::from_millis(u64::try_from(value).unwrap_or_default())
 }
 
 fn seconds(value: f64) -> Duration {

@@ -5,21 +5,17 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use actionflow_core::enrich::answer::MAX_ANSWER_BYTES;
 use actionflow_core::outcome::{Outcome, SendError, classify};
 use actionflow_core::retry;
-use actionflow_core::signature::sign;
 use futures_util::FutureExt as _;
-use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::{Method, Request};
 use tokio::time::Instant;
 
-use super::{Client, Failure, Response, Target};
-use crate::queue::{Delivery, Finished};
-use crate::telemetry::Metrics;
-
-static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+use super::answer::{answered, usable};
+use super::request::prepare;
+use super::{Client, Failure, Limit, Response, Target};
+use crate::queue::{Delivery, Finished, Privacy};
+use crate::telemetry::{Metrics, UnderWay};
 
 /// Makes attempts; shared by all of them.
 pub(crate) struct Attempts {
@@ -39,10 +35,15 @@ impl Attempts {
         let started_at = SystemTime::now();
         let start = Instant::now();
         // Gauges are restored also when this future is dropped at shutdown.
-        let _in_flight = InFlight::enter(&self.metrics);
+        let _in_flight = UnderWay::enter(&self.metrics.in_flight);
         let sending = async {
-            let request = prepare(&delivery, target, started_at)?;
-            self.client.send(request).await
+            let (timeout, limit) = match delivery.enrich_timeout {
+                Some(timeout) => (timeout, Limit::whole(MAX_ANSWER_BYTES)),
+                None => (target.endpoint.timeout, Limit::START),
+            };
+            let id = delivery.lease.id;
+            let request = prepare(target, id, &delivery.body, timeout, started_at)?;
+            self.client.send(request, limit).await
         };
         let answer = AssertUnwindSafe(sending).catch_unwind().await;
         let answer = answer.unwrap_or_else(|panic| Err(self.panicked(&delivery, &*panic)));
@@ -53,11 +54,7 @@ impl Attempts {
 
     /// A defect in this worker must not take the delivery with it: it is a failed attempt like any other.
     fn panicked(&self, delivery: &Delivery, panic: &(dyn Any + Send)) -> Failure {
-        let message = panic.downcast_ref::<String>().map(String::as_str);
-        let message = message
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        let id = delivery.lease.id;
+        let (id, message) = (delivery.lease.id, panic_message(panic));
         tracing::error!(
             delivery = id,
             "the attempt at delivery {id} panicked: {message}"
@@ -71,91 +68,59 @@ impl Attempts {
     }
 }
 
-struct InFlight<'a>(&'a Metrics);
-
-impl<'a> InFlight<'a> {
-    fn enter(metrics: &'a Metrics) -> Self {
-        metrics.in_flight.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.dec();
-    }
-}
-
-/// Builds and signs the request.
-fn prepare(delivery: &Delivery, target: &Target, now: SystemTime) -> Result<Request, Failure> {
-    let unsendable = |message: &str| Failure {
-        kind: SendError::Unsendable,
-        status: None,
-        message: message.to_owned(),
-    };
-    let endpoint = &target.endpoint;
-    if let Some(fault) = &endpoint.fault {
-        return Err(unsendable(fault));
-    }
-    let url = target.url.as_ref().map_err(|problem| unsendable(problem))?;
-
-    let id = delivery.lease.id.to_string();
-    let timestamp = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-        .to_string();
-    let signature = sign(&endpoint.secrets, &id, &timestamp, &delivery.body);
-
-    let mut request = Request::new(Method::POST, url.clone());
-    let headers = request.headers_mut();
-    headers.clone_from(&endpoint.headers);
-    for (name, value) in [
-        (&WEBHOOK_ID, id),
-        (&WEBHOOK_TIMESTAMP, timestamp),
-        (&WEBHOOK_SIGNATURE, signature),
-    ] {
-        let value =
-            HeaderValue::try_from(value).expect("digits and base64 are allowed in a header");
-        headers.insert(name, value);
-    }
-    *request.timeout_mut() = Some(endpoint.timeout);
-    *request.body_mut() = Some(delivery.body.clone().into());
-    Ok(request)
+/// What a panic says, when it says something.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    message
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 /// Decides the outcome and gathers what is recorded of the attempt.
 fn conclude(
     delivery: &Delivery,
     target: &Target,
-    answer: Result<Response, Failure>,
+    sent: Result<Response, Failure>,
     started_at: SystemTime,
     duration: Duration,
 ) -> Finished {
     let endpoint = &target.endpoint;
-    let (verdict, status, error, retry_after, response) = match answer {
-        Ok(r) => (
-            Ok(r.status),
-            Some(r.status),
-            None,
-            r.retry_after,
-            Some(r.prefix),
-        ),
-        Err(f) => (Err(f.kind), f.status, Some(f.message), None, None),
-    };
-    let asked = retry_after.and_then(|value| retry::parse_retry_after(&value, SystemTime::now()));
+    let now = SystemTime::now();
+    let asked = sent.as_ref().ok().and_then(|r| r.retry_after.as_deref());
+    let asked = asked.and_then(|value| retry::parse_retry_after(value, now));
     let next = retry::delay(&endpoint.schedule, delivery.retry, rand::random(), asked);
-    let outcome = classify(verdict, endpoint.success, next);
-    let error = match outcome {
-        Outcome::Delivered => None,
-        _ => error.or_else(|| status.map(|status| format!("the endpoint answered {status}"))),
+    let (outcome, answer, error) = match (delivery.enrich_timeout, &sent) {
+        (_, Err(failure)) => {
+            let outcome = classify(Err(failure.kind), endpoint.success, next);
+            (outcome, None, Some(failure.message.clone()))
+        }
+        (None, Ok(response)) => {
+            let outcome = classify(Ok(response.status), endpoint.success, next);
+            let error = (outcome != Outcome::Delivered).then(|| answered(response.status));
+            (outcome, None, error)
+        }
+        (Some(_), Ok(response)) if response.status == 410 => {
+            (Outcome::Gone, None, Some(answered(response.status)))
+        }
+        (Some(_), Ok(response)) => match usable(endpoint, delivery.lease.id, response, now) {
+            Ok(answer) => (Outcome::Delivered, Some(answer.to_json().to_string()), None),
+            Err(unusable) => {
+                let outcome = next.map_or(Outcome::Dead, Outcome::Retry);
+                (outcome, None, Some(unusable.to_string()))
+            }
+        },
+    };
+    let (status, response) = match sent {
+        Ok(response) => (Some(response.status), Some(response.prefix())),
+        Err(failure) => (failure.status, None),
     };
     Finished {
         lease: delivery.lease,
         outcome,
         status,
         error,
-        response: response.filter(|text| !text.is_empty()),
+        response: response.filter(|text| !text.is_empty() && delivery.privacy == Privacy::Ordinary),
+        answer,
         started_at,
         duration,
         metrics: endpoint.metrics.clone(),

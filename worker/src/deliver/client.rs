@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actionflow_core::outcome::SendError;
 use anyhow::Context as _;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect;
 
 use super::guard::{AddressRefused, GuardedResolver, check_literal};
@@ -24,14 +24,52 @@ const READ_BODY: usize = 64 * 1024;
 /// although nothing is wrong.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How much of an answer's body is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// So many bytes are kept ...
+    keep: usize,
+    /// ... and reading ends once more than so many have come.
+    read: usize,
+}
+
+impl Limit {
+    /// The first part, for people.
+    pub const START: Self = Self {
+        keep: KEPT_BODY,
+        read: READ_BODY,
+    };
+
+    /// All of it, up to so many bytes.
+    #[must_use]
+    pub const fn whole(bytes: usize) -> Self {
+        Self {
+            keep: bytes,
+            read: bytes,
+        }
+    }
+}
+
 /// What an endpoint answered.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
     /// The header `retry-after` as it was sent.
     pub retry_after: Option<String>,
+    /// The header `content-type` as it was sent; several are joined by commas.
+    pub content_type: Option<String>,
+    /// The body as far as it was to be kept.
+    pub body: Vec<u8>,
+    /// Whether that is all of it.
+    pub is_whole: bool,
+}
+
+impl Response {
     /// The first part of the body, without NUL and with replacement characters for what is not UTF-8.
-    pub prefix: String,
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        printable(&self.body[..self.body.len().min(KEPT_BODY)])
+    }
 }
 
 /// Why there is no complete answer.
@@ -44,7 +82,8 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Keeps connections to endpoints and reuses them.
+/// Keeps connections to endpoints and reuses them; a clone shares them.
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     policy: AddressPolicy,
@@ -85,11 +124,12 @@ impl Client {
         Ok(Self { http, policy })
     }
 
-    /// Sends a request and waits for the end of its answer, for as long as the request's timeout allows.
+    /// Sends a request and waits for the end of its answer, or of what `limit` wants of it, for as long as the request's
+    /// timeout allows.
     ///
     /// # Errors
     /// When no complete answer came. Any status is an answer.
-    pub async fn send(&self, request: reqwest::Request) -> Result<Response, Failure> {
+    pub async fn send(&self, request: reqwest::Request, limit: Limit) -> Result<Response, Failure> {
         check_literal(request.url(), self.policy).map_err(|refusal| Failure {
             kind: SendError::AddressRefused,
             status: None,
@@ -106,29 +146,45 @@ impl Client {
             .get(RETRY_AFTER)
             .and_then(|v| v.to_str().ok())
             .map(str::to_owned);
-        let prefix = read_prefix(&mut response)
+        let content_type = content_type(response.headers());
+        let (body, is_whole) = read_body(&mut response, limit)
             .await
             .map_err(|e| failure(&e, Some(status)))?;
         Ok(Response {
             status,
             retry_after,
-            prefix,
+            content_type,
+            body,
+            is_whole,
         })
     }
 }
 
-async fn read_prefix(response: &mut reqwest::Response) -> reqwest::Result<String> {
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(CONTENT_TYPE).iter();
+    // Sent twice, it is neither of the two.
+    values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .reduce(|first, second| format!("{first}, {second}"))
+}
+
+/// The kept part of the body, and whether it is all of it.
+async fn read_body(
+    response: &mut reqwest::Response,
+    limit: Limit,
+) -> reqwest::Result<(Vec<u8>, bool)> {
     let mut kept = Vec::new();
     let mut read = 0;
-    while read <= READ_BODY {
+    while read <= limit.read {
         let Some(chunk) = response.chunk().await? else {
-            break;
+            let is_whole = read <= limit.keep;
+            return Ok((kept, is_whole));
         };
         read += chunk.len();
-        let room = KEPT_BODY - kept.len();
+        let room = limit.keep - kept.len();
         kept.extend_from_slice(&chunk[..room.min(chunk.len())]);
     }
-    Ok(printable(&kept))
+    Ok((kept, false))
 }
 
 /// Text that the database can store: UTF-8 without NUL, at most [`KEPT_BODY`] long.

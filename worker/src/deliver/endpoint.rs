@@ -1,24 +1,18 @@
-//! Endpoints made ready for sending, once for many deliveries: parsed URL, keyed secrets, header map.
+//! Endpoints made ready for sending, once for many requests: keyed secrets, header map, keys of answers and of SETs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actionflow_core::jose::{AnswerKey, SET_CONTENT_TYPE, SetSigner};
 use actionflow_core::outcome::SuccessRule;
 use actionflow_core::signature::Secret;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Semaphore;
-use url::Url;
 
-use crate::queue::Delivery;
 use crate::telemetry::{EndpointMetrics, Metrics};
-
-/// Endpoints kept ready; when there are more, all are made ready anew, which costs microseconds each.
-const MAX_ENDPOINTS: usize = 10_000;
-
-/// URLs kept ready for an endpoint: its own and its test URL, before and after a change.
-const MAX_TARGETS: usize = 4;
 
 /// Requests under way at once to an endpoint that sets no limit: polite to its receiver, and as fast as more would be. What
 /// is claimed beyond them waits here, so that the next request follows the last without a round trip to the database.
@@ -59,6 +53,21 @@ struct Settings {
     success: String,
     retry_seconds: Vec<f64>,
     max_in_flight: Option<u16>,
+    answer_key: Option<Value>,
+    #[serde(default)]
+    format: Format,
+    set: Option<Value>,
+}
+
+/// What a request's body is.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// The message.
+    #[default]
+    Json,
+    /// A Security Event Token made of it.
+    Set,
 }
 
 /// An endpoint ready for sending.
@@ -69,6 +78,10 @@ pub(crate) struct Endpoint {
     pub(crate) timeout: Duration,
     pub(crate) success: SuccessRule,
     pub(crate) schedule: Vec<Duration>,
+    /// What the answers of Enrich have to be signed with.
+    pub(crate) answer_key: Option<AnswerKey>,
+    /// Makes the body of a request, when it is to be a Security Event Token.
+    pub(crate) set: Option<SetSigner>,
     /// A permit for each request under way.
     pub(crate) requests: Semaphore,
     pub(crate) metrics: Arc<EndpointMetrics>,
@@ -76,91 +89,8 @@ pub(crate) struct Endpoint {
     pub(crate) fault: Option<String>,
 }
 
-/// An endpoint and one of its URLs.
-pub(crate) struct Target {
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) url: Result<Url, String>,
-}
-
-/// Endpoints by id, each with the settings that it was made of.
-pub(crate) struct Directory {
-    metrics: Arc<Metrics>,
-    known: HashMap<i64, Known>,
-}
-
-struct Known {
-    settings: String,
-    endpoint: Arc<Endpoint>,
-    targets: Vec<(String, Arc<Target>)>,
-}
-
-impl Directory {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self {
-            metrics,
-            known: HashMap::new(),
-        }
-    }
-
-    /// Where this delivery goes. Its settings, if it brings some, replace those that are known.
-    pub(crate) fn target(&mut self, delivery: &mut Delivery) -> Arc<Target> {
-        if let Some(settings) = delivery.endpoint.take() {
-            self.learn(delivery.endpoint_id, settings);
-        }
-        let Some(known) = self.known.get_mut(&delivery.endpoint_id) else {
-            let fault = "the claim did not bring the endpoint's settings".to_owned();
-            let endpoint = Arc::new(Endpoint::faulty(String::new(), fault, &self.metrics));
-            return Arc::new(Target {
-                endpoint,
-                url: parse_url(&delivery.url),
-            });
-        };
-        if let Some((_, target)) = known.targets.iter().find(|(url, _)| *url == delivery.url) {
-            return target.clone();
-        }
-        let target = Arc::new(Target {
-            endpoint: known.endpoint.clone(),
-            url: parse_url(&delivery.url),
-        });
-        if known.targets.len() >= MAX_TARGETS {
-            known.targets.clear();
-        }
-        known.targets.push((delivery.url.clone(), target.clone()));
-        target
-    }
-
-    fn learn(&mut self, id: i64, settings: String) {
-        if self
-            .known
-            .get(&id)
-            .is_some_and(|known| known.settings == settings)
-        {
-            return;
-        }
-        if self.known.len() >= MAX_ENDPOINTS {
-            self.known.clear();
-        }
-        let endpoint = Arc::new(Endpoint::read(&settings, &self.metrics));
-        if let Some(fault) = &endpoint.fault {
-            tracing::warn!(
-                endpoint = endpoint.name,
-                "endpoint {} cannot be used: {fault}",
-                endpoint.name
-            );
-        }
-        self.known.insert(
-            id,
-            Known {
-                settings,
-                endpoint,
-                targets: Vec::new(),
-            },
-        );
-    }
-}
-
 impl Endpoint {
-    fn read(settings: &str, metrics: &Metrics) -> Self {
+    pub(crate) fn read(settings: &str, metrics: &Metrics) -> Self {
         let settings: Settings = match serde_json::from_str(settings) {
             Ok(settings) => settings,
             // The message tells line and kind; the text itself holds secrets.
@@ -198,28 +128,36 @@ impl Endpoint {
         if secrets.is_empty() {
             return Err("it has no signing secret".to_owned());
         }
+        let set = settings.set_signer()?;
+        let content_type = set
+            .as_ref()
+            .map_or("application/json", |_| SET_CONTENT_TYPE);
         Ok(Self {
             name: settings.name.clone(),
-            headers: headers(&settings.headers)?,
+            headers: headers(&settings.headers, content_type)?,
             secrets,
             timeout: Duration::from_millis(settings.timeout_ms),
             success,
             schedule: schedule
                 .collect::<Result<_, _>>()
                 .map_err(|_| "a retry time is negative".to_owned())?,
+            answer_key: settings.answer_key()?,
+            set,
             requests: Semaphore::new(settings.max_in_flight.map_or(REQUESTS_AT_ONCE, usize::from)),
             metrics: Arc::new(metrics.endpoint(&settings.name)),
             fault: None,
         })
     }
 
-    fn faulty(name: String, fault: String, metrics: &Metrics) -> Self {
+    pub(crate) fn faulty(name: String, fault: String, metrics: &Metrics) -> Self {
         Self {
             headers: HeaderMap::new(),
             secrets: Vec::new(),
             timeout: FALLBACK_TIMEOUT,
             success: SuccessRule::default(),
             schedule: FALLBACK_SCHEDULE.map(Duration::from_secs).into(),
+            answer_key: None,
+            set: None,
             requests: Semaphore::new(REQUESTS_AT_ONCE),
             metrics: Arc::new(metrics.endpoint(&name)),
             name,
@@ -228,7 +166,33 @@ impl Endpoint {
     }
 }
 
-fn headers(own: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
+impl Settings {
+    fn answer_key(&self) -> Result<Option<AnswerKey>, String> {
+        let key = self.answer_key.as_ref().map(AnswerKey::parse).transpose();
+        key.map_err(|e| format!("its answer_key cannot be used: {e}"))
+    }
+
+    fn set_signer(&self) -> Result<Option<SetSigner>, String> {
+        let set = match (self.format, &self.set) {
+            (Format::Json, _) => return Ok(None),
+            (Format::Set, Some(set)) => set,
+            (Format::Set, None) => {
+                return Err("its format is \"set\" without the option set".to_owned());
+            }
+        };
+        // The newest secret is the first.
+        let secret = self.secrets.first().map(String::as_str);
+        match SetSigner::parse(set, secret) {
+            Ok(signer) => Ok(Some(signer)),
+            Err(e) => Err(format!("its option set cannot be used: {e}")),
+        }
+    }
+}
+
+fn headers(
+    own: &BTreeMap<String, String>,
+    content_type: &'static str,
+) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::with_capacity(own.len() + 5);
     headers.insert(
         USER_AGENT,
@@ -246,16 +210,6 @@ fn headers(own: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
             headers.insert(key, value);
         }
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(headers)
-}
-
-fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|e| format!("the URL is not valid: {e}"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        scheme => Err(format!(
-            "the URL's scheme is {scheme:?}, which is not http or https"
-        )),
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actionflow_core::outcome::SendError;
 use actionflow_worker::config::AddressPolicy;
-use actionflow_worker::deliver::{Client, Lookup, LookupFuture};
+use actionflow_worker::deliver::{Client, Limit, Lookup, LookupFuture};
 use reqwest::{Method, Request};
 
 use crate::receiver::{Answer, Receiver};
@@ -37,7 +37,7 @@ async fn a_public_name_that_resolves_to_a_private_address_is_never_dialled() {
     let receiver = Receiver::start([]).await;
     let client = client(AddressPolicy::PublicOnly, &["127.0.0.1"]);
     let url = format!("http://hooks.example.com:{}/", receiver.address.port());
-    let failure = client.send(post(&url)).await.unwrap_err();
+    let failure = client.send(post(&url), Limit::START).await.unwrap_err();
     assert_eq!(failure.kind, SendError::AddressRefused);
     assert_eq!(
         failure.message,
@@ -51,7 +51,10 @@ async fn the_same_name_is_reached_when_private_addresses_are_allowed() {
     let receiver = Receiver::start([]).await;
     let client = client(AddressPolicy::Any, &["127.0.0.1"]);
     let url = format!("http://hooks.example.com:{}/", receiver.address.port());
-    assert_eq!(client.send(post(&url)).await.unwrap().status, 200);
+    assert_eq!(
+        client.send(post(&url), Limit::START).await.unwrap().status,
+        200
+    );
     assert_eq!(receiver.connections(), 1);
 }
 
@@ -69,7 +72,7 @@ async fn an_address_in_the_url_is_never_dialled_however_it_is_spelled() {
         "localhost",
     ] {
         let url = format!("http://{host}:{}/", receiver.address.port());
-        let failure = client.send(post(&url)).await.unwrap_err();
+        let failure = client.send(post(&url), Limit::START).await.unwrap_err();
         assert_eq!(
             failure.kind,
             SendError::AddressRefused,
@@ -88,7 +91,11 @@ async fn a_redirect_is_an_answer_and_its_target_is_never_visited() {
         let receiver = Receiver::start([redirect]).await;
         let client = Client::new(AddressPolicy::Any).unwrap();
         assert_eq!(
-            client.send(post(&receiver.url())).await.unwrap().status,
+            client
+                .send(post(&receiver.url()), Limit::START)
+                .await
+                .unwrap()
+                .status,
             status
         );
         assert_eq!(receiver.requests().len(), 1);
@@ -102,13 +109,19 @@ async fn the_start_of_the_answer_is_kept_and_an_endless_one_is_cut() {
         Answer::Endless("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_owned());
     let receiver = Receiver::start([endless, Answer::with(200, "retry-after: 7", "short\0")]).await;
     let client = Client::new(AddressPolicy::Any).unwrap();
-    let cut = client.send(post(&receiver.url())).await.unwrap();
-    assert_eq!((cut.status, cut.prefix), (200, "x".repeat(1024)));
-    let whole = client.send(post(&receiver.url())).await.unwrap();
+    let cut = client
+        .send(post(&receiver.url()), Limit::START)
+        .await
+        .unwrap();
+    assert_eq!((cut.status, cut.prefix()), (200, "x".repeat(1024)));
+    let whole = client
+        .send(post(&receiver.url()), Limit::START)
+        .await
+        .unwrap();
     assert_eq!(
         (
             whole.status,
-            whole.prefix.as_str(),
+            whole.prefix().as_str(),
             whole.retry_after.as_deref()
         ),
         (200, "short", Some("7"))
@@ -121,12 +134,37 @@ async fn the_start_of_the_answer_is_kept_and_an_endless_one_is_cut() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_wanted_whole_is_whole_or_said_not_to_be() {
+    let header = "content-type: application/json\r\nContent-Type: text/html";
+    let script = [
+        Answer::with(200, header, &"x".repeat(5000)),
+        Answer::with(200, "x: y", &"x".repeat(5001)),
+    ];
+    let receiver = Receiver::start(script).await;
+    let client = Client::new(AddressPolicy::Any).unwrap();
+    let limit = Limit::whole(5000);
+    let whole = client.send(post(&receiver.url()), limit).await.unwrap();
+    assert_eq!((whole.body.len(), whole.is_whole), (5000, true));
+    assert_eq!(
+        whole.content_type.as_deref(),
+        Some("application/json, text/html"),
+        "two types are neither of them"
+    );
+    let cut = client.send(post(&receiver.url()), limit).await.unwrap();
+    assert_eq!((cut.body.len(), cut.is_whole), (5000, false));
+    assert_eq!(cut.content_type, None);
+}
+
+#[tokio::test]
 async fn a_connection_is_used_again() {
     let receiver =
         Receiver::start([Answer::with(500, "x: y", "a body"), Answer::status(200)]).await;
     let client = Client::new(AddressPolicy::Any).unwrap();
     for _ in 0..5 {
-        client.send(post(&receiver.url())).await.unwrap();
+        client
+            .send(post(&receiver.url()), Limit::START)
+            .await
+            .unwrap();
     }
     assert_eq!((receiver.requests().len(), receiver.connections()), (5, 1));
 }
@@ -139,7 +177,7 @@ async fn the_timeout_covers_the_body() {
     for status in [Some(200), None] {
         let mut request = post(&receiver.url());
         *request.timeout_mut() = Some(Duration::from_millis(100));
-        let failure = client.send(request).await.unwrap_err();
+        let failure = client.send(request, Limit::START).await.unwrap_err();
         assert_eq!(
             (failure.kind, failure.status),
             (SendError::Timeout, status),
@@ -156,7 +194,7 @@ async fn what_went_wrong_is_told_without_the_url() {
     let client = Client::new(AddressPolicy::Any).unwrap();
     let url = format!("{}?key=hidden", receiver.url());
     for _ in 0..2 {
-        let failure = client.send(post(&url)).await.unwrap_err();
+        let failure = client.send(post(&url), Limit::START).await.unwrap_err();
         assert_eq!(failure.kind, SendError::Broken);
         assert!(
             failure.message.starts_with("no answer: ") && !failure.message.contains("hidden"),
@@ -169,7 +207,7 @@ async fn what_went_wrong_is_told_without_the_url() {
         .local_addr()
         .unwrap();
     let failure = client
-        .send(post(&format!("http://{closed}/?key=hidden")))
+        .send(post(&format!("http://{closed}/?key=hidden")), Limit::START)
         .await
         .unwrap_err();
     assert_eq!(failure.kind, SendError::Connect);

@@ -9,7 +9,7 @@ use actionflow_worker::config::AddressPolicy;
 use actionflow_worker::db::DbError;
 use actionflow_worker::deliver::Client;
 use actionflow_worker::health::Health;
-use actionflow_worker::queue::{Claim, Delivery, Finished, Lease, Queue};
+use actionflow_worker::queue::{Claim, Delivery, Finished, Lease, Privacy, Queue};
 use actionflow_worker::telemetry::Metrics;
 use actionflow_worker::{Grace, Worker};
 use tokio::sync::{Notify, oneshot, watch};
@@ -26,6 +26,7 @@ pub(crate) struct Record {
     pub(crate) status: Option<u16>,
     pub(crate) error: Option<String>,
     pub(crate) response: Option<String>,
+    pub(crate) answer: Option<String>,
 }
 
 /// Everything that the queue was asked, and what it is to answer.
@@ -62,23 +63,10 @@ impl MemoryQueue {
 
     /// Queues a delivery to an endpoint named by its URL, with these settings laid over the usual ones.
     pub(crate) fn push(&self, id: i64, url: &str, settings: serde_json::Value) {
-        let mut endpoint = serde_json::json!({
-            "name": "crm", "headers": {}, "secrets": [SECRET], "timeout_ms": 5000, "success": "200",
-            "retry_seconds": [30, 60],
-        });
-        endpoint
-            .as_object_mut()
-            .unwrap()
-            .extend(settings.as_object().unwrap().clone());
-        let delivery = Delivery {
-            lease: Lease { id, token: 0 },
-            attempt: 1,
-            retry: 0,
-            url: url.to_owned(),
-            body: format!(r#"{{"delivery":{id}}}"#).into(),
-            endpoint_id: i64::from(url.len() as u32),
-            endpoint: Some(endpoint.to_string()),
-        };
+        self.queue(delivery(id, url, &settings));
+    }
+
+    pub(crate) fn queue(&self, delivery: Delivery) {
         self.state().pending.push_back(delivery);
         self.wake.notify_one();
     }
@@ -109,7 +97,33 @@ impl MemoryQueue {
     }
 }
 
-fn failure(count: &mut usize) -> Result<(), DbError> {
+/// An endpoint's settings, with these laid over the usual ones.
+pub(crate) fn endpoint(settings: &serde_json::Value) -> serde_json::Value {
+    let mut endpoint = serde_json::json!({
+        "name": "crm", "headers": {}, "secrets": [SECRET], "timeout_ms": 5000, "success": "200",
+        "retry_seconds": [30, 60],
+    });
+    let own = settings.as_object().unwrap().clone();
+    endpoint.as_object_mut().unwrap().extend(own);
+    endpoint
+}
+
+/// A notification to an endpoint named by its URL.
+pub(crate) fn delivery(id: i64, url: &str, settings: &serde_json::Value) -> Delivery {
+    Delivery {
+        lease: Lease { id, token: 0 },
+        attempt: 1,
+        retry: 0,
+        url: url.to_owned(),
+        body: format!(r#"{{"delivery":{id}}}"#).into(),
+        endpoint_id: i64::from(url.len() as u32),
+        endpoint: Some(endpoint(settings).to_string()),
+        enrich_timeout: None,
+        privacy: Privacy::Ordinary,
+    }
+}
+
+pub(crate) fn failure(count: &mut usize) -> Result<(), DbError> {
     match count.checked_sub(1) {
         Some(rest) => {
             *count = rest;
@@ -152,6 +166,7 @@ impl Queue for MemoryQueue {
                     status: f.status,
                     error: f.error.clone(),
                     response: f.response.clone(),
+                    answer: f.answer.clone(),
                 })
                 .collect();
             let ids: Vec<i64> = records.iter().map(|record| record.id).collect();

@@ -1,13 +1,16 @@
 //! Flow definitions: variables and the actions that run in order.
 
+mod action;
+
 use serde_json::{Map, Value};
+
+pub use action::{Action, ActionKind, Cache, Enrich, OnFailure};
 
 use crate::input::{Error, Kind, Object, Place};
 
 const SUBJECT: &str = "flow definition";
 /// A definition with more is a mistake rather than a need, and each action costs every start.
 const MAX_ACTIONS: usize = 50;
-const MAX_ENDPOINTS_OF_ACTION: usize = 50;
 
 /// A flow definition that has been checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,17 +30,6 @@ pub struct Variable {
     pub default: Option<Value>,
     /// Whether a start without it is refused.
     pub is_required: bool,
-}
-
-/// A step of a flow.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Action {
-    /// Unique within the flow.
-    pub name: String,
-    /// Endpoint names with their paths in the definition, each once.
-    pub endpoints: Vec<(String, String)>,
-    /// Whether the next action starts only when every delivery has been made.
-    pub waits: bool,
 }
 
 /// Why a run cannot have its variables.
@@ -63,7 +55,21 @@ impl Definition {
         })
     }
 
-    /// The variables of a run: what the start gives, over the defaults.
+    fn is_answer(&self, variable: &str) -> bool {
+        let mut actions = self.actions.iter();
+        actions
+            .any(|action| action.name == variable && matches!(action.kind, ActionKind::Enrich(_)))
+    }
+
+    /// Whether whoever causes a run waits for an answer.
+    #[must_use]
+    pub fn begins_with_enrich(&self) -> bool {
+        let first = self.actions.first();
+        first.is_some_and(|action| matches!(action.kind, ActionKind::Enrich(_)))
+    }
+
+    /// The variables of a run: what the start gives, over the defaults. The name of an enrich action is its answer's: what the
+    /// start gives under it could be taken for one.
     ///
     /// # Errors
     /// When a required variable has neither.
@@ -72,6 +78,7 @@ impl Definition {
         given: &Map<String, Value>,
     ) -> Result<Map<String, Value>, MissingVariable> {
         let mut variables = given.clone();
+        variables.retain(|name, _| !self.is_answer(name));
         for variable in &self.variables {
             if variables.contains_key(&variable.name) {
                 continue;
@@ -134,7 +141,7 @@ fn parse_actions(value: &Value, place: &Place) -> Result<Vec<Action>, Error> {
     }
     let mut actions: Vec<Action> = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
-        let action = parse_action(value, place.index(index))?;
+        let action = action::parse(value, place.index(index))?;
         if actions.iter().any(|earlier| earlier.name == action.name) {
             return Err(place.index(index).key("name").unusable(
                 format!("action name \"{}\" is used twice", action.name),
@@ -144,100 +151,6 @@ fn parse_actions(value: &Value, place: &Place) -> Result<Vec<Action>, Error> {
         actions.push(action);
     }
     Ok(actions)
-}
-
-fn parse_action(value: &Value, place: Place) -> Result<Action, Error> {
-    let kind_place = place.key("type");
-    let kind = value
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let object = match kind {
-        "enrich" => {
-            return Err(kind_place.error(Kind::Unsupported("an \"enrich\" action".to_owned())));
-        }
-        "notify" => Object::read(
-            place,
-            value,
-            &["name", "type", "endpoints", "endpoint", "wait"],
-        )?,
-        _ if value.get("type").is_none() => {
-            Object::read(
-                place.clone(),
-                value,
-                &["name", "type", "endpoints", "endpoint", "wait"],
-            )?;
-            return Err(place.error(Kind::MissingKey("type")));
-        }
-        other => {
-            return Err(kind_place.unusable(
-                format!("unknown action type \"{other}\""),
-                "Use one of: notify.",
-            ));
-        }
-    };
-    let (name_value, name_place) = object.require("name")?;
-    let name = object.text("name")?.unwrap_or_default();
-    if name.is_empty() || name.len() > 100 {
-        return Err(name_place.unusable(
-            format!("action name {name_value} cannot be used"),
-            "Use 1 to 100 characters.",
-        ));
-    }
-    Ok(Action {
-        name: name.to_owned(),
-        endpoints: parse_endpoints(&object)?,
-        waits: object.flag("wait")?.unwrap_or(false),
-    })
-}
-
-/// `endpoints` as a list, or `endpoint` for a single one.
-fn parse_endpoints(object: &Object<'_>) -> Result<Vec<(String, String)>, Error> {
-    const EXPECTED: &str = "an array of endpoint names";
-    if let Some((value, place)) = object.get("endpoint") {
-        if object.get("endpoints").is_some() {
-            return Err(place.unusable(
-                "\"endpoint\" and \"endpoints\" are both given",
-                "Give one of them.",
-            ));
-        }
-        let name = value
-            .as_str()
-            .ok_or_else(|| place.wrong_type("an endpoint name", value))?;
-        return Ok(vec![(name.to_owned(), place.path)]);
-    }
-    let (value, place) = object.require("endpoints")?;
-    let list = value
-        .as_array()
-        .ok_or_else(|| place.wrong_type(EXPECTED, value))?;
-    if list.is_empty() {
-        return Err(place.unusable(
-            "the list of endpoints is empty",
-            "Name at least one endpoint.",
-        ));
-    }
-    if list.len() > MAX_ENDPOINTS_OF_ACTION {
-        let limit = MAX_ENDPOINTS_OF_ACTION.to_string();
-        return Err(place.error(Kind::TooLarge {
-            what: "the number of endpoints",
-            limit,
-        }));
-    }
-    let mut endpoints: Vec<(String, String)> = Vec::with_capacity(list.len());
-    for (index, value) in list.iter().enumerate() {
-        let place = place.index(index);
-        let name = value
-            .as_str()
-            .ok_or_else(|| place.wrong_type("an endpoint name", value))?;
-        if endpoints.iter().any(|(earlier, _)| earlier == name) {
-            return Err(place.unusable(
-                format!("endpoint \"{name}\" is named twice"),
-                "Name every endpoint once.",
-            ));
-        }
-        endpoints.push((name.to_owned(), place.path));
-    }
-    Ok(endpoints)
 }
 
 #[cfg(test)]
@@ -311,6 +224,21 @@ mod tests {
         assert_eq!(
             definition.run_variables(&Map::new()),
             Err(MissingVariable("coupon".to_owned()))
+        );
+    }
+
+    #[test]
+    fn the_variable_of_an_answer_cannot_be_given_but_may_have_a_default() {
+        let definition = Definition::parse(&json!({
+            "variables": {"risk": {"default": {"score": 50}}},
+            "actions": [{"name": "risk", "type": "enrich", "endpoint": "e"}, {"name": "ask", "type": "enrich", "endpoint": "e"}]
+        }))
+        .expect("valid");
+        let given = json!({"risk": {"score": 0}, "ask": 1, "ip": "x"});
+        let variables = definition.run_variables(given.as_object().expect("object"));
+        assert_eq!(
+            variables.map(Value::Object),
+            Ok(json!({"risk": {"score": 50}, "ip": "x"}))
         );
     }
 }

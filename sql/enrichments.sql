@@ -22,13 +22,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := actionflow._now();
+    v_ring smallint := actionflow._partition('deliveries', v_now);
 begin
     insert into actionflow._enrich_attempt (
         request_id, attempt, event_id, run_id, flow_id, endpoint_id, action, user_id, mode, started_at, duration_us, status,
         outcome, reason, error, is_cached, finished_at, ring)
     select a.request_id, a.attempt, a.event_id, a.run_id, a.flow_id, a.endpoint_id, a.action, a.user_id, a.mode,
         to_timestamp(a.started_at / 1000000.0), a.duration_us, a.status, a.outcome, a.reason, a.error, a.is_cached, v_now,
-        actionflow._partition('deliveries', v_now)
+        v_ring
     from jsonb_to_recordset(entries) as a (
         request_id bigint, attempt int, event_id bigint, run_id bigint, flow_id bigint, endpoint_id bigint, action text,
         user_id text, mode text, started_at bigint, duration_us bigint, status int, outcome text, reason text, error text,

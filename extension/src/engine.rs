@@ -212,8 +212,7 @@ impl Engine {
         if let Some((run, next_action)) = self.asked.remove(&(event.id, trigger.id)) {
             return self.start_at(run, next_action);
         }
-        let sequence = self.catalog.sequences.run;
-        let new_id = || sequence::next_value(sequence);
+        let new_id = || self.next_run_id();
         let Some(run) = Run::of_event(trigger, event, test_users, new_id) else {
             return Ok(());
         };
@@ -310,8 +309,9 @@ impl Engine {
                     ));
                 }
             };
-            for endpoint in &endpoints {
-                self.queue(run, action, endpoint);
+            let message = run.message(action);
+            for endpoint in endpoints {
+                self.queue(run, action, endpoint, message.clone());
             }
             if action.is_waited_for() {
                 return Step::Waits {
@@ -322,28 +322,27 @@ impl Engine {
         Step::Ends
     }
 
-    fn queue(&mut self, run: &Run, action: &Action, endpoint: &Endpoint) {
-        let (profile_part, enrich_timeout_ms) = match &action.kind {
-            ActionKind::Notify { .. } => (run.context.profile_part(), None),
-            ActionKind::Enrich(enrich) => ("none", i32::try_from(enrich.timeout_ms).ok()),
+    fn queue(&mut self, run: &Run, action: &Action, to: &Endpoint, message: (String, String)) {
+        let (body_head, body_tail) = message;
+        let (profile, profile_part, enrich_timeout_ms) = match &action.kind {
+            ActionKind::Notify { .. } => {
+                let profile = run.context.profile.as_ref().map(Value::to_string);
+                (profile, run.context.profile_part(), None)
+            }
+            ActionKind::Enrich(enrich) => (None, "none", i32::try_from(enrich.timeout_ms).ok()),
         };
-        let (body_head, body_tail) = match &action.kind {
-            ActionKind::Notify { .. } => run.message(&action.name),
-            ActionKind::Enrich(_) => run.question(&action.name),
-        };
-        let profile = run.context.profile.as_ref().map(Value::to_string);
         self.batch.push_delivery(DeliveryRow {
             id: sequence::next_value(self.catalog.sequences.delivery),
             run_id: run.id,
             flow_id: run.flow_id,
-            endpoint_id: endpoint.id,
+            endpoint_id: to.id,
             is_awaited: action.is_waited_for(),
             profile_part,
             mode: run.mode.as_str(),
             action: action.name.clone(),
             user_id: run.user_id.clone(),
-            order_key: endpoint.is_ordered.then(|| run.user_id.clone()),
-            profile: profile.filter(|_| enrich_timeout_ms.is_none()),
+            order_key: to.is_ordered.then(|| run.user_id.clone()),
+            profile,
             enrich_timeout_ms,
             body_head,
             body_tail,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use actionflow_core::flow::Definition;
+use actionflow_core::flow::{Action, ActionKind, Definition};
 use actionflow_core::message::{self, Head};
 use pgrx::datum::TimestampWithTimeZone;
 use serde_json::{Map, Value, json};
@@ -117,42 +117,30 @@ impl Run {
         })
     }
 
-    /// A message around the customer, who is read when it is sent.
-    pub(crate) fn message(&self, action: &str) -> (String, String) {
-        let context = &self.context;
-        let tail = message::tail(
-            &self.variables,
-            &context.event,
-            &context.notification_detail,
-            &context.metadata,
-        );
-        (self.head(action), tail)
-    }
-
-    /// The message of an enrich action: of the customer it says the id, and the link of an e-mail is not for those who are
-    /// asked.
-    pub(crate) fn question(&self, action: &str) -> (String, String) {
-        let (mut variables, mut event) = (self.variables.clone(), self.context.event.clone());
-        if is_transactional_email(&self.context.kind) {
-            variables.remove(VERIFICATION_URL);
-            if let Some(properties) = event["properties"].as_object_mut() {
-                properties.remove(VERIFICATION_URL);
-            }
+    /// An action's message around the customer, who is read when it is sent. The link of an e-mail is not for those who are asked.
+    pub(crate) fn message(&self, action: &Action) -> (String, String) {
+        let is_question = matches!(action.kind, ActionKind::Enrich(_));
+        if !is_question || !is_transactional_email(&self.context.kind) {
+            return self.render(&action.name, &self.variables, &self.context.event);
         }
-        let context = &self.context;
-        let tail = message::tail(
-            &variables,
-            &event,
-            &context.notification_detail,
-            &context.metadata,
-        );
-        (self.head(action), tail)
+        let (mut variables, mut event) = (self.variables.clone(), self.context.event.clone());
+        variables.remove(VERIFICATION_URL);
+        if let Some(properties) = event["properties"].as_object_mut() {
+            properties.remove(VERIFICATION_URL);
+        }
+        self.render(&action.name, &variables, &event)
     }
 
-    fn head(&self, action: &str) -> String {
+    fn render(
+        &self,
+        action: &str,
+        variables: &Map<String, Value>,
+        event: &Value,
+    ) -> (String, String) {
+        let context = &self.context;
         let head = Head {
-            kind: &self.context.kind,
-            timestamp: &self.context.timestamp,
+            kind: &context.kind,
+            timestamp: &context.timestamp,
             mode: self.mode.as_str(),
             flow: &self.flow_name,
             version: self.version,
@@ -160,7 +148,13 @@ impl Run {
             flow_invocation_id: &self.flow_invocation_id,
             action,
         };
-        head.render()
+        let tail = message::tail(
+            variables,
+            event,
+            &context.notification_detail,
+            &context.metadata,
+        );
+        (head.render(), tail)
     }
 }
 

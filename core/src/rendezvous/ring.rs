@@ -295,9 +295,8 @@ impl Ring<'_> {
         self.hand_on(ticket, State::Answering, State::Answered)
     }
 
-    /// Slots in use, for people.
-    #[must_use]
-    pub fn used_slots(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn used_slots(&self) -> usize {
         self.slots
             .iter()
             .filter(|slot| slot.state != State::Free)

@@ -214,7 +214,7 @@ fn perform(
         "cache_key": cache_key, "cache_seconds": cache_seconds
     });
     let wanted = Duration::from_millis(u64::from(enrich.timeout_ms)).min(catalog.enrich_budget);
-    let (before, after) = run.question(&action.name);
+    let (before, after) = run.message(action);
     call::ask(&Question {
         endpoint,
         head: head.to_string(),

@@ -12,11 +12,11 @@ use actionflow_core::rendezvous::{Full, Look, Outcome, Refusal, Request, Ticket}
 use pgrx::pg_sys;
 use serde_json::Value;
 
+use super::MAX_MESSAGE_BYTES;
 use super::gates::{self, Pass};
-use super::{MAX_MESSAGE_BYTES, locked};
 use crate::catalog::Endpoint;
 use crate::pg::clock;
-use crate::pg::ring;
+use crate::pg::ring::{self, locked};
 
 /// What an endpoint is asked.
 pub(super) struct Question<'a> {
@@ -108,7 +108,7 @@ pub(super) fn ask(question: &Question<'_>) -> Reply {
         Err(reply) => return reply,
     };
     let under_way = UnderWay::begin(pass);
-    let reply = exchange(&under_way, &message, question.time, deadline);
+    let reply = exchange(&under_way, &message, deadline);
     let outcome = match &reply {
         Reply::Answer(_) => Outcome::Answered,
         Reply::Failure(failure)
@@ -158,9 +158,9 @@ fn enter(endpoint: &Endpoint) -> Result<Pass, Reply> {
     })
 }
 
-fn exchange(under_way: &UnderWay, message: &[u8], time: Duration, deadline: Instant) -> Reply {
+fn exchange(under_way: &UnderWay, message: &[u8], deadline: Instant) -> Reply {
     let left = || deadline.saturating_duration_since(Instant::now());
-    let (ticket, blocks) = match room_for(message, time, left) {
+    let (ticket, blocks) = match room_for(message, left) {
         Ok(room) => room,
         Err(reply) => return reply,
     };
@@ -199,12 +199,8 @@ fn out_of_time(is_taken: bool) -> Reply {
 }
 
 /// A slot, as soon as there is one.
-fn room_for(
-    message: &[u8],
-    time: Duration,
-    left: impl FnMut() -> Duration,
-) -> Result<(Ticket, Vec<u32>), Reply> {
-    let budget = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+fn room_for(message: &[u8], left: impl Fn() -> Duration) -> Result<(Ticket, Vec<u32>), Reply> {
+    let budget = i64::try_from(left().as_micros()).unwrap_or(i64::MAX);
     let request = Request {
         database: ring::database(),
         caller: ring::my_latch(),

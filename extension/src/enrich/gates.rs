@@ -4,9 +4,8 @@ use actionflow_core::rendezvous::{Admission, GateState, Limits, Outcome, Refusal
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::locked;
 use crate::pg::clock;
-use crate::pg::ring::{self, GateEntry};
+use crate::pg::ring::{self, GateEntry, locked};
 
 /// How far from its place an endpoint's gate may lie.
 const REACH: usize = 16;

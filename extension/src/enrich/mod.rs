@@ -11,17 +11,11 @@ pub(crate) mod gates;
 pub(crate) mod row;
 pub(crate) mod serve;
 
-use actionflow_core::rendezvous::Ring;
-
 use crate::error::Error;
-use crate::pg::ring::{self, GateEntry};
+use crate::pg::ring;
 
 /// The largest message, request or answer, with what the worker needs beside it.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
-
-fn locked<T>(steps: impl FnOnce(&mut Ring<'_>, &mut [GateEntry]) -> T) -> T {
-    ring::locked(steps)
-}
 
 /// An error where there is no ring.
 fn check_ring() -> Result<(), Error> {

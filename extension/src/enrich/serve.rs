@@ -1,6 +1,6 @@
 //! The worker's side of the ring.
 
-use std::cell::Cell;
+use std::cell::{Cell, LazyCell};
 use std::time::{Duration, Instant};
 
 use actionflow_core::enrich::reply::{Failure, FailureKind, Reply};
@@ -9,9 +9,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::call::unpack;
-use super::{check_ring, locked};
+use super::check_ring;
 use crate::error::Error;
-use crate::pg::{clock, ring};
+use crate::pg::clock;
+use crate::pg::ring::{self, locked};
 
 thread_local! {
     static LISTENER: Cell<Option<Listener>> = const { Cell::new(None) };
@@ -208,10 +209,12 @@ type Given<'a> = (Ticket, &'a str);
 /// Hands over what there is room for; returns the tickets whose callers still waited, and what there is no room for.
 fn hand_over(given: Vec<Given<'_>>) -> (Vec<i64>, Vec<Given<'_>>) {
     let database = ring::database();
-    let too_large = failure(
-        FailureKind::TooLarge,
-        "the answer is larger than the shared memory of Enrich",
-    );
+    let too_large = LazyCell::new(|| {
+        failure(
+            FailureKind::TooLarge,
+            "the answer is larger than the shared memory of Enrich",
+        )
+    });
     let mut written: Vec<(Ticket, Vec<u32>, &str)> = Vec::with_capacity(given.len());
     let mut without_room = Vec::new();
     locked(|ring, _| {

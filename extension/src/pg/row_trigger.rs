@@ -6,6 +6,8 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_catalog::pg_proc::PgProc;
 use pgrx::pg_sys::{self, Datum};
 
+use super::transition::trigger_data;
+
 /// One call of a BEFORE INSERT trigger for a row.
 pub(crate) struct RowCall {
     data: *mut pg_sys::TriggerData,
@@ -17,13 +19,7 @@ impl RowCall {
     ///
     /// `fcinfo` must be what pgrx has passed to that function, and the value must be gone when it returns.
     pub(crate) fn new(fcinfo: pg_sys::FunctionCallInfo) -> Option<Self> {
-        // SAFETY: only pgrx makes such pointers, to the running call; its context is a node or null.
-        let data = unsafe { (*fcinfo).context };
-        // SAFETY: every node begins with its tag.
-        if data.is_null() || unsafe { (*data).type_ } != pg_sys::NodeTag::T_TriggerData {
-            return None;
-        }
-        let data = data.cast::<pg_sys::TriggerData>();
+        let data = trigger_data(fcinfo)?;
         // SAFETY: the tag says that it is TriggerData; the call's function is known to it.
         let (event, function) = unsafe { ((*data).tg_event, (*(*fcinfo).flinfo).fn_oid) };
         let timing = pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE;

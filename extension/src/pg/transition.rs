@@ -29,18 +29,21 @@ pub(crate) struct Column {
     pub(crate) name: String,
 }
 
+/// What a trigger is told of its call; `None` when the function was called in another way.
+pub(super) fn trigger_data(fcinfo: pg_sys::FunctionCallInfo) -> Option<*mut pg_sys::TriggerData> {
+    // SAFETY: only pgrx makes such pointers, to the running call; its context is a node or null.
+    let data = unsafe { (*fcinfo).context };
+    // SAFETY: every node begins with its tag.
+    let is_trigger = !data.is_null() && unsafe { (*data).type_ } == pg_sys::NodeTag::T_TriggerData;
+    is_trigger.then(|| data.cast())
+}
+
 impl TriggerCall {
     /// The call that a trigger function is in; `None` when it was called in another way than by a statement's trigger.
     ///
     /// `fcinfo` must be what pgrx has passed to that function, and the value must be gone when it returns.
     pub(crate) fn new(fcinfo: pg_sys::FunctionCallInfo) -> Option<Self> {
-        // SAFETY: only pgrx makes such pointers, to the running call; its context is a node or null.
-        let data = unsafe { (*fcinfo).context };
-        // SAFETY: every node begins with its tag.
-        if data.is_null() || unsafe { (*data).type_ } != pg_sys::NodeTag::T_TriggerData {
-            return None;
-        }
-        let data = data.cast::<pg_sys::TriggerData>();
+        let data = trigger_data(fcinfo)?;
         // SAFETY: the tag says that it is TriggerData.
         let is_for_row = unsafe { (*data).tg_event } & pg_sys::TRIGGER_EVENT_ROW != 0;
         (!is_for_row).then_some(Self { data })

@@ -188,7 +188,7 @@ fn columns(leases: &[Lease]) -> (Vec<i64>, Vec<i64>) {
     leases.iter().map(|lease| (lease.token, lease.id)).unzip()
 }
 
-fn milliseconds(value: i32) -> Duration {
+pub(super) fn milliseconds(value: i32) -> Duration {
     Duration::from_millis(u64::try_from(value).unwrap_or_default())
 }
 

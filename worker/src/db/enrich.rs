@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
 use super::connect::{Database, Freshness, Link};
+use super::deliveries::milliseconds;
 use super::{DbError, PgQueue, call, settle, within};
 use crate::enrich::{Entry, Rendezvous, Replies, Taken};
 
@@ -72,18 +73,10 @@ impl Rendezvous for PgQueue {
 
     async fn retire(&self) -> Result<(), DbError> {
         const SQL: &str = "select actionflow.leave_enrichments()";
-        let mut link = self.enrich.takes.lock().await;
-        if !link.is_connected() {
-            return Ok(());
+        if self.enrich.takes.lock().await.is_connected() {
+            call(&self.enrich.takes, ENDPOINT_BUDGET, SQL, &[]).await?;
         }
-        let retiring = async {
-            let (session, _) = link.session().await?;
-            let statement = session.statement(SQL).await?;
-            session.client().query_one(&statement, &[]).await?;
-            Ok(())
-        };
-        let result = within(ENDPOINT_BUDGET, retiring).await;
-        settle(&mut link, result)
+        Ok(())
     }
 
     async fn leave(&self) {
@@ -123,10 +116,9 @@ impl Rendezvous for PgQueue {
 }
 
 fn taken(row: &Row) -> Result<Taken, DbError> {
-    let remaining_ms: i32 = row.try_get(1)?;
     Ok(Taken {
         ticket: row.try_get(0)?,
-        remaining: Duration::from_millis(u64::try_from(remaining_ms).unwrap_or_default()),
+        remaining: milliseconds(row.try_get(1)?),
         head: row.try_get(2)?,
         body: Bytes::from(row.try_get::<_, String>(3)?),
     })

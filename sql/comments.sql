@@ -91,3 +91,19 @@ comment on function actionflow.answer_enrichments(bigint[], text[]) is 'For the 
 comment on function actionflow.leave_enrichments() is 'For the worker: takes no more requests on this connection.';
 comment on function actionflow.enrich_endpoint(bigint) is 'For the worker: an endpoint with its secrets.';
 comment on function actionflow.record_enrichments(jsonb) is 'For the worker: records attempts at enrich actions.';
+
+comment on function actionflow.add_webhook_trigger(text, jsonb) is
+    'Gives a flow a URL to which webhooks are sent, in mode test, and returns its path, which is shown once.';
+comment on function actionflow.update_webhook_trigger(bigint, jsonb, boolean) is
+    'Changes options of a webhook trigger; null removes one. One that is live has to be set to test first, or forced.';
+comment on function actionflow.rotate_webhook_path(bigint) is 'Gives a webhook trigger another URL and returns its path; the old one ends at once.';
+comment on function actionflow.capture_webhook_sample(bigint) is
+    'Keeps the next request to a webhook trigger in mode test, which then starts nothing, as its sample.';
+comment on function actionflow.test_mapping(bigint, jsonb) is 'Tells what a mapping makes of a webhook trigger''s sample.';
+comment on view actionflow.webhook_samples is 'Requests that were captured, without credentials.';
+comment on view actionflow.webhook_rejections is 'The last requests that each webhook trigger has refused, and how many in all.';
+comment on function actionflow.receive_webhook(text, text, jsonb, bytea, inet) is
+    'Takes a request to a webhook''s URL, starts what it triggers, and returns the answer to the sender.';
+comment on function actionflow.verify_signature(jsonb, jsonb, bytea, timestamptz, text) is 'Tells whether a request is signed as a configuration says.';
+comment on function actionflow.signature_preset(text) is 'The signature configuration of a provider, to be completed with its secret.';
+comment on function actionflow.map_payload(jsonb, jsonb, jsonb) is 'The trigger payload that a mapping makes of a webhook''s payload.';

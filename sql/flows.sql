@@ -24,7 +24,7 @@ create table actionflow._flow_version (
 create table actionflow._trigger (
     id bigint generated always as identity primary key,
     flow_id bigint not null references actionflow._flow (id),
-    kind text not null constraint kind_is_known check (kind in ('api', 'event', 'segment')),
+    kind text not null constraint kind_is_known check (kind in ('api', 'event', 'segment', 'webhook')),
     mode text not null constraint mode_is_known check (mode in ('test', 'live', 'disabled')),
     event text constraint event_trigger_names_its_event check ((kind = 'event') = (event is not null)),
     segment_id bigint constraint segment_trigger_names_its_segment check ((kind = 'segment') = (segment_id is not null)),

@@ -34,7 +34,7 @@ language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
     select actionflow._grant(role,
-        '{settings,test_users,watched_tables,flows,triggers,segments,segment_members,bulk_jobs,events,runs,deliveries,delivery_attempts,dead_letters,enrich_attempts,endpoint_health}',
+        '{settings,test_users,watched_tables,flows,triggers,segments,segment_members,bulk_jobs,events,runs,deliveries,delivery_attempts,dead_letters,enrich_attempts,endpoint_health,webhook_rejections}',
         '{explain_run,_gates}');
 end;
 
@@ -43,7 +43,7 @@ language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
     select actionflow._grant(role, '{}',
-        '{claim_deliveries,claimed_deliveries,complete_deliveries,renew_leases,release_deliveries,prepare_to_sleep,wake_up,take_enrichments,answer_enrichments,leave_enrichments,enrich_endpoint,record_enrichments,tick_batch,run_bulk_jobs,maintain,queue_stats}');
+        '{claim_deliveries,claimed_deliveries,complete_deliveries,renew_leases,release_deliveries,prepare_to_sleep,wake_up,take_enrichments,answer_enrichments,leave_enrichments,enrich_endpoint,record_enrichments,tick_batch,run_bulk_jobs,maintain,queue_stats,receive_webhook}');
 end;
 
 do $$

@@ -45,7 +45,7 @@ declare
     v_table text;
 begin
     foreach v_table in array array[
-        '_setting', '_flow', '_flow_version', '_trigger', '_endpoint', '_watched_table']
+        '_setting', '_flow', '_flow_version', '_trigger', '_webhook', '_endpoint', '_watched_table']
     loop
         execute format('create trigger change_invalidate after insert or update or delete or truncate on actionflow.%I
             for each statement execute function actionflow._invalidate()', v_table);

@@ -154,6 +154,8 @@ begin
             v_run.started_at, v_run.event_id, v_event.name, v_run.trigger_id, v_run.flow_invocation_id)
         when v_run.event_id is not null then format('started at %s by event %s, which is no longer kept (trigger %s), invocation %s',
             v_run.started_at, v_run.event_id, v_run.trigger_id, v_run.flow_invocation_id)
+        when v_run.trigger_id is not null then format('started at %s by a webhook (trigger %s), invocation %s',
+            v_run.started_at, v_run.trigger_id, v_run.flow_invocation_id)
         else format('started at %s by a call, invocation %s', v_run.started_at, v_run.flow_invocation_id) end;
     for v_attempt in
         select a.action, a.endpoint, a.attempt, a.started_at, a.status, a.outcome, a.reason, a.error, a.duration_ms

@@ -1,5 +1,6 @@
 //! The ways to turn a new customer into a signed POST, and two tables that do not.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +12,9 @@ use crate::process::Worker;
 
 /// The signing key of every contestant; it protects nothing.
 const SECRET: &str = "whsec_YWN0aW9uZmxvdyBiZW5jaG1hcmsgc2lnbmluZyBrZXk=";
+
+/// A free port of the loopback interface.
+const ANY_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// One table of customers, and what happens when a row is inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,7 +74,8 @@ impl Contestant {
         }
     }
 
-    fn template(self) -> String {
+    /// The database that each run starts from a copy of.
+    pub fn template(self) -> String {
         format!("bench_template_{}", self.slug())
     }
 
@@ -160,16 +165,13 @@ impl Contestant {
     pub fn start_worker(self, bench: &Bench, database: &str) -> Result<Worker> {
         let command = match self.script() {
             Some(script) => self.node(bench, script, "work", database),
-            None => {
-                let mut command = Command::new(&bench.programs.worker);
-                command
-                    .args(["--listen", "127.0.0.1:0", "--allow-private-addresses"])
-                    .env("DATABASE_URL", bench.server.url(database));
-                command
-            }
+            None => actionflow_worker(bench, database, ANY_ADDRESS),
         };
-        let log = bench.programs.logs.join(format!("{}.log", self.slug()));
-        Worker::start(command, &log)
+        Worker::start(command, &self.log(bench))
+    }
+
+    fn log(self, bench: &Bench) -> PathBuf {
+        bench.programs.logs.join(format!("{}.log", self.slug()))
     }
 
     fn script(self) -> Option<&'static str> {
@@ -191,4 +193,23 @@ impl Contestant {
             .env("BENCH_SECRET", SECRET);
         command
     }
+}
+
+/// Starts actionflow's worker with its HTTP server at this address.
+///
+/// # Errors
+/// When the program cannot be started.
+pub fn start_actionflow_at(bench: &Bench, database: &str, address: SocketAddr) -> Result<Worker> {
+    let command = actionflow_worker(bench, database, address);
+    Worker::start(command, &Contestant::Actionflow.log(bench))
+}
+
+fn actionflow_worker(bench: &Bench, database: &str, address: SocketAddr) -> Command {
+    let mut command = Command::new(&bench.programs.worker);
+    command
+        .arg("--listen")
+        .arg(address.to_string())
+        .arg("--allow-private-addresses")
+        .env("DATABASE_URL", bench.server.url(database));
+    command
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use tokio::process::Command;
+use anyhow::{Context, Result};
 
 use crate::Bench;
 use crate::contestant::Contestant;
 use crate::drain::wait_for_arrivals;
+use crate::pgbench;
 use crate::report::{Table, figure, range};
 use crate::stats::Summary;
 
@@ -137,7 +137,8 @@ async fn measure(
     let wal = bench.server.wal_bytes().await?;
     let arrivals = bench.receiver.ledger().arrivals;
 
-    let run = pgbench(bench, &database, clients, seconds).await?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/insert.sql");
+    let run = pgbench::run(bench, &database, &script, clients, seconds).await?;
 
     let arrivals = bench.receiver.ledger().arrivals - arrivals;
     let wal = bench.server.wal_bytes().await? - wal;
@@ -149,66 +150,8 @@ async fn measure(
     Ok(Sample {
         inserts_per_second: run.per_second,
         ratio: None,
-        wal_bytes_each: wal / run.inserts,
-        commits_each: commits / run.inserts,
+        wal_bytes_each: wal / run.transactions,
+        commits_each: commits / run.transactions,
         arrivals_per_second: arrivals as f64 / f64::from(seconds),
     })
-}
-
-#[derive(Debug, PartialEq)]
-struct PgbenchRun {
-    inserts: f64,
-    per_second: f64,
-}
-
-async fn pgbench(bench: &Bench, database: &str, clients: u32, seconds: u32) -> Result<PgbenchRun> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/insert.sql");
-    let output = Command::new(&bench.programs.pgbench)
-        .args(["--no-vacuum", "--protocol=prepared"])
-        .arg(format!("--client={clients}"))
-        .arg(format!("--jobs={}", clients.min(2)))
-        .arg(format!("--time={seconds}"))
-        .arg("--file")
-        .arg(script)
-        .arg(database)
-        .output()
-        .await
-        .context("run pgbench")?;
-    ensure!(
-        output.status.success(),
-        "pgbench failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    parse_pgbench(&String::from_utf8_lossy(&output.stdout))
-}
-
-fn parse_pgbench(output: &str) -> Result<PgbenchRun> {
-    let number = |label: &str| -> Result<f64> {
-        let value = output
-            .lines()
-            .find_map(|line| line.strip_prefix(label))
-            .and_then(|rest| rest.split_whitespace().next())
-            .with_context(|| format!("no {label:?} in pgbench's output"))?;
-        Ok(value.parse()?)
-    };
-    Ok(PgbenchRun {
-        inserts: number("number of transactions actually processed: ")?,
-        per_second: number("tps = ")?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_figures_of_pgbench_are_found() {
-        let output = "number of clients: 8\nnumber of transactions actually processed: 812\n\
-                      tps = 81.250000 (without initial connection time)\n";
-        let expected = PgbenchRun {
-            inserts: 812.0,
-            per_second: 81.25,
-        };
-        assert_eq!(parse_pgbench(output).unwrap(), expected);
-    }
 }

@@ -7,7 +7,8 @@
 //!
 //! [`drain`], [`insert`], [`latency`] and [`isolation`] are the scenarios that deliver; all of them use the one
 //! [`receiver::Receiver`]. [`segments`] delivers nothing, and compares actionflow with tables that nobody watches.
-//! [`enrich`] compares calls that wait for an endpoint's answer with the same calls made by the backend itself.
+//! [`enrich`] compares calls that wait for an endpoint's answer with the same calls made by the backend itself, and
+//! [`webhooks`] requests that come in with what they are made of.
 //! `bench/README.md` says how to read the figures.
 
 pub mod contestant;
@@ -17,11 +18,13 @@ pub mod enrich;
 pub mod insert;
 pub mod isolation;
 pub mod latency;
+pub mod pgbench;
 pub mod process;
 pub mod receiver;
 pub mod report;
 pub mod segments;
 pub mod stats;
+pub mod webhooks;
 
 /// What every scenario needs: the server, the receiver and the programs to start.
 pub struct Bench {

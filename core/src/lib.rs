@@ -10,12 +10,15 @@
 //! - A *rule* says who is in a segment; a *truth* is whether it holds, and until when at least ([`segment`]).
 //! - A *message* is the JSON that an endpoint receives; it is rendered around the customer, who is read later ([`message`]).
 //! - *Endpoint options* say where and how requests are made ([`endpoint`]).
-//! - A *signature* proves to the receiver where a message comes from ([`mod@signature`]).
+//! - A *signature* proves to a receiver where a message comes from: ours are made, those of webhooks' senders judged
+//!   ([`mod@signature`]).
 //! - An *answer* is what an endpoint decides about a question, a *reply* what the caller who asked is told ([`enrich`]).
 //! - A *token* is JSON with a signature over it, as endpoints may answer and may be sent ([`jose`]).
 //! - An *outcome* is what an attempt means for its delivery ([`outcome`]); the *schedule* says when the next one is made
 //!   ([`retry`]).
 //! - An address is *refused* when no request may reach it ([`address`]).
+//! - A *webhook* is a request from outside that starts a flow; a *refusal* is why it does not ([`webhook`]). A *mapping* makes a trigger
+//!   payload of its body ([`mapping`]).
 //! - A *ring* is history in a fixed number of partitions ([`retention`]).
 //! - A *wake-up* is what a commit owes to a worker that sleeps ([`wakeup`]).
 //!
@@ -38,6 +41,7 @@ pub mod enrich;
 pub mod flow;
 pub mod input;
 pub mod jose;
+pub mod mapping;
 pub mod message;
 pub mod outcome;
 pub mod payload;
@@ -48,3 +52,4 @@ pub mod row_options;
 pub mod segment;
 pub mod signature;
 pub mod wakeup;
+pub mod webhook;

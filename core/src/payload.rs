@@ -47,6 +47,29 @@ impl TriggerPayload {
         }
     }
 
+    /// The payload as JSON, with every id as a string; what is empty is left out.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut json = Map::new();
+        json.insert(
+            "targetUserIds".to_owned(),
+            self.target_user_ids.clone().into(),
+        );
+        if let Some(id) = &self.flow_invocation_id {
+            json.insert("flowInvocationId".to_owned(), id.clone().into());
+        }
+        for (key, part) in [
+            ("variables", &self.variables),
+            ("notificationDetail", &self.notification_detail),
+            ("metadata", &self.metadata),
+        ] {
+            if !part.is_empty() {
+                json.insert(key.to_owned(), Value::Object(part.clone()));
+            }
+        }
+        Value::Object(json)
+    }
+
     fn parse(json: &Value, place: Place) -> Result<Self, Error> {
         let object = Object::read(place, json, KEYS)?;
         let (targets, targets_place) = object.require("targetUserIds")?;

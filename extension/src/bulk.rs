@@ -8,10 +8,11 @@ use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::catalog::Flow;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::Mode;
-use crate::flows::{Answer, Status, check_variables, start_payloads};
+use crate::flows::{Answer, Start, Status, check_variables, start_payloads};
 use crate::runs;
 use crate::validation::check_size;
 
@@ -90,18 +91,22 @@ pub(crate) fn _start_for_bulk(
     let payload = options.payload(user_ids);
     let mut engine = Engine::new()?;
     let flow = Rc::clone(engine.catalog.flow(flow)?);
-    let answers = start_payloads(
-        &mut engine,
-        &flow,
-        Mode::Live,
-        &[payload],
-        Some(invocation_id),
-    )?;
+    let start = live_start(&flow, invocation_id);
+    let answers = start_payloads(&mut engine, &start, &[payload])?;
     engine.finish()?;
     Ok(TableIterator::once((
         count(&answers, Status::Started),
         count(&answers, Status::Duplicate),
     )))
+}
+
+fn live_start<'a>(flow: &'a Flow, invocation_id: &'a str) -> Start<'a> {
+    Start {
+        flow,
+        mode: Mode::Live,
+        trigger_id: None,
+        shared_invocation: Some(invocation_id),
+    }
 }
 
 fn count(answers: &[Answer], status: Status) -> i64 {
@@ -139,13 +144,8 @@ fn start_existing(flow: &str) -> Result<i64, Error> {
             target_user_ids: members,
             ..TriggerPayload::default()
         };
-        let answers = start_payloads(
-            &mut engine,
-            &flow,
-            Mode::Live,
-            &[payload],
-            Some(&invocation_id),
-        )?;
+        let start = live_start(&flow, &invocation_id);
+        let answers = start_payloads(&mut engine, &start, &[payload])?;
         started += count(&answers, Status::Started);
     }
     engine.finish()?;

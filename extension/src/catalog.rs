@@ -19,10 +19,14 @@ use crate::error::Error;
 use crate::event::{Event, Mode};
 use crate::pg::invalidation::CATALOG;
 use crate::pg::snapshot;
+use crate::webhook::trigger::Webhook;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Catalog>>> = const { RefCell::new(None) };
 }
+
+/// More are not asked for by one connection in its time.
+const MAX_WEBHOOKS: usize = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -32,6 +36,8 @@ pub(crate) struct Catalog {
     segment_triggers: HashMap<(i64, bool), Vec<EventTrigger>>,
     endpoints: HashMap<String, Rc<Endpoint>>,
     watched: HashMap<u32, Rc<Watched>>,
+    /// Those to which requests have come here, by the token of their URL.
+    webhooks: RefCell<HashMap<String, Rc<Webhook>>>,
     pub(crate) records_all_events: bool,
     pub(crate) max_flow_depth: i32,
     /// For all enrich actions of one event.
@@ -181,6 +187,18 @@ impl Catalog {
         self.watched.get(&relation.to_u32())
     }
 
+    pub(crate) fn webhook(&self, token: &str) -> Option<Rc<Webhook>> {
+        self.webhooks.borrow().get(token).cloned()
+    }
+
+    pub(crate) fn keep_webhook(&self, token: &str, webhook: Rc<Webhook>) {
+        let mut webhooks = self.webhooks.borrow_mut();
+        if webhooks.len() >= MAX_WEBHOOKS {
+            webhooks.clear();
+        }
+        webhooks.insert(token.to_owned(), webhook);
+    }
+
     fn from_json(json: &Value) -> Result<Self, Error> {
         let mut flows = HashMap::new();
         let mut flows_by_id = HashMap::new();
@@ -226,6 +244,7 @@ impl Catalog {
             segment_triggers,
             endpoints,
             watched,
+            webhooks: RefCell::default(),
             records_all_events: settings["record_all_events"] == true,
             max_flow_depth: small(settings, "max_flow_depth")?,
             enrich_budget: Duration::from_millis(

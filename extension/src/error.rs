@@ -1,6 +1,7 @@
 //! Errors of core and of this crate as Postgres errors: the only place with SQLSTATE, DETAIL and HINT.
 
 use actionflow_core::input::{self, Kind};
+use actionflow_core::{mapping, signature};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode as Code, spi};
 
@@ -26,6 +27,8 @@ pub(crate) enum Error {
         what: &'static str,
         limit_mib: usize,
     },
+    #[error("the JSON nests deeper than 128 levels")]
+    TooDeep,
     #[error("{0} must not be null")]
     Null(&'static str),
     #[error("the properties of an event must be a JSON object")]
@@ -72,6 +75,14 @@ pub(crate) enum Error {
     NoSuchSegment(String),
     #[error("could not serialize access due to a concurrent change of a membership")]
     Serialization,
+    #[error("there is no signature preset for \"{0}\"")]
+    NoSuchPreset(String),
+    #[error("the mapping failed: {}", .0.message)]
+    Mapping(mapping::Failure),
+    #[error("no sample has been captured for trigger {0}")]
+    NoSample(i64),
+    #[error("the sample cannot be mapped: {0}")]
+    Sample(String),
     #[error("actionflow is broken: {0}")]
     Internal(String),
 }
@@ -95,17 +106,21 @@ impl Error {
             Self::TooManyReceivers => Code::ERRCODE_TOO_MANY_CONNECTIONS,
             Self::ReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Self::Refused(_) => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Self::ArchivedFlow(_) | Self::UnpublishedFlow(_) | Self::NotPreloaded => {
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
-            Self::TooLarge { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::ArchivedFlow(_)
+            | Self::UnpublishedFlow(_)
+            | Self::NotPreloaded
+            | Self::NoSample(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::TooLarge { .. } | Self::TooDeep => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Serialization => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::Null(_) | Self::NoUserId(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::UnknownMode(_)
             | Self::MissingVariable { .. }
             | Self::PropertiesNotObject
             | Self::NoVerificationUrl(_)
-            | Self::EventName(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            | Self::EventName(_)
+            | Self::NoSuchPreset(_)
+            | Self::Mapping(_)
+            | Self::Sample(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
         }
     }
 
@@ -115,6 +130,10 @@ impl Error {
             | Self::NoSuchAttribute { path, .. }
             | Self::NotJsonb { path, .. }
             | Self::OperatorType { path, .. } => Some(format!("At path {path}.")),
+            Self::Mapping(failure) => failure
+                .field
+                .as_ref()
+                .map(|field| format!("At path {field}.")),
             Self::MissingVariable { flow, .. } => {
                 Some(format!("Flow \"{flow}\" declares it as required."))
             }
@@ -147,6 +166,7 @@ impl Error {
             }
             Self::UnknownMode(_) => "Use one of: live, test.",
             Self::MissingVariable { .. } => "Give it under \"variables\" of the payload.",
+            Self::TooDeep => "Nest it less deeply.",
             Self::TooLarge { .. } => "Send a reference to large data instead of the data.",
             Self::PropertiesNotObject => "Give an object such as '{\"amount\": 10}'.",
             Self::NoVerificationUrl(_) => {
@@ -170,6 +190,17 @@ impl Error {
                 "Name columns of the table in \"user_id\", \"properties\" and \"fill\"."
             }
             Self::ReadOnly => "Emit it on the primary, in a transaction that may write.",
+            Self::NoSuchPreset(_) => {
+                let known: Vec<&str> = signature::preset_names().collect();
+                return Some(format!("Use one of: {}.", known.join(", ")));
+            }
+            Self::Mapping(_) => {
+                "actionflow.test_mapping shows what a mapping makes of a captured request."
+            }
+            Self::NoSample(_) => {
+                "Arm it with actionflow.capture_webhook_sample, and let the sender send a request."
+            }
+            Self::Sample(_) => "Capture another request with actionflow.capture_webhook_sample.",
             Self::Refused(_) => return None,
             Self::Null(what) => return Some(format!("Give a value for {what}.")),
             Self::Spi(_) | Self::Internal(_) => return None,

@@ -19,10 +19,20 @@ use crate::validation::check_size;
 
 /// What became of one target of one payload.
 pub(crate) struct Answer {
-    user_id: String,
+    pub(crate) user_id: String,
     run_id: Option<i64>,
     pub(crate) status: Status,
-    reason: Option<&'static str>,
+    pub(crate) reason: Option<&'static str>,
+}
+
+/// How payloads start a flow.
+pub(crate) struct Start<'a> {
+    pub(crate) flow: &'a Flow,
+    pub(crate) mode: Mode,
+    /// What has started it, unless it was a call.
+    pub(crate) trigger_id: Option<i64>,
+    /// The id that runs have whose payload gives none; otherwise each such payload gets its own.
+    pub(crate) shared_invocation: Option<&'a str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,21 +94,25 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
     let flow = Rc::clone(engine.catalog.flow(flow)?);
     check_size("the payload", payload)?;
     let payloads = TriggerPayload::parse_many(payload)?;
-    let answers = start_payloads(&mut engine, &flow, mode, &payloads, None)?;
+    let start = Start {
+        flow: &flow,
+        mode,
+        trigger_id: None,
+        shared_invocation: None,
+    };
+    let answers = start_payloads(&mut engine, &start, &payloads)?;
     engine.finish()?;
     Ok(answers)
 }
 
-/// Starts a flow for the targets of payloads, one answer for each.
-///
-/// `shared_invocation` is the id that runs have whose payload gives none; otherwise each such payload gets its own.
+/// Starts a flow for the targets of payloads, one answer for each. Nothing has been written when this fails for what a payload
+/// says.
 pub(crate) fn start_payloads(
     engine: &mut Engine,
-    flow: &Flow,
-    mode: Mode,
+    start: &Start<'_>,
     payloads: &[TriggerPayload],
-    shared_invocation: Option<&str>,
 ) -> Result<Vec<Answer>, Error> {
+    let &Start { flow, mode, .. } = start;
     check_variables(flow, mode, payloads)?;
     let mut answers = Vec::new();
     let test_users = match mode {
@@ -113,7 +127,9 @@ pub(crate) fn start_payloads(
     };
     let mut claims = claim_keys(engine, flow, mode, payloads, &test_users)?;
     for payload in payloads {
-        let unkeyed = shared_invocation.map_or_else(runs::generated_invocation_id, str::to_owned);
+        let unkeyed = start
+            .shared_invocation
+            .map_or_else(runs::generated_invocation_id, str::to_owned);
         for user_id in &payload.target_user_ids {
             if mode == Mode::Test && !test_users.contains(user_id) {
                 answers.push(Answer::ignored(user_id, "not a test user"));
@@ -142,6 +158,7 @@ pub(crate) fn start_payloads(
                 invocation_id.clone(),
                 engine.stamp.now,
             )?;
+            run.trigger_id = start.trigger_id;
             run.variables = payload.variables.clone();
             run.context.notification_detail = Value::Object(payload.notification_detail.clone());
             run.context.metadata = Value::Object(payload.metadata.clone());

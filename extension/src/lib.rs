@@ -6,7 +6,7 @@
 //! turns events and calls into runs and deliveries, `store` writes them with one statement a table.
 //!
 //! `segment` decides who enters and exits a segment by what `customers` and `engine` see, and by the clock; `bulk` starts flows
-//! for many.
+//! for many. `webhook` takes requests from outside and starts what they trigger.
 //!
 //! `catalog` keeps flows, triggers and endpoints in the backend's memory until a commit invalidates them; `wakeup`
 //! decides with the commit whether a worker has to be notified.
@@ -32,6 +32,7 @@ mod sql;
 mod store;
 mod validation;
 mod wakeup;
+mod webhook;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;

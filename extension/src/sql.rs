@@ -30,7 +30,15 @@ extension_sql_file!(
         validation::_check_event_trigger_options
     ]
 );
-extension_sql_file!("../../sql/segment_tables.sql", requires = ["flows"]);
+extension_sql_file!(
+    "../../sql/webhooks.sql",
+    requires = [
+        "flows",
+        webhook::trigger::_webhook_options,
+        webhook::trigger::_generate_token
+    ]
+);
+extension_sql_file!("../../sql/segment_tables.sql", requires = ["webhooks"]);
 extension_sql_file!(
     "../../sql/segments.sql",
     requires = [
@@ -91,6 +99,7 @@ extension_sql_file!(
         "dump",
         flows::start_flow,
         events::emit_event,
+        webhook::receive::receive_webhook,
         enrich::serve::take_enrichments,
         enrich::serve::answer_enrichments,
         enrich::serve::leave_enrichments,

@@ -36,6 +36,15 @@ pub(crate) fn check_size(what: &'static str, json: &Value) -> Result<(), Error> 
     }
 }
 
+/// Refuses JSON over the limit by what it takes in the database.
+pub(crate) fn check_stored_size(what: &'static str, bytes: usize) -> Result<(), Error> {
+    if bytes <= MAX_JSON_BYTES {
+        Ok(())
+    } else {
+        Err(Error::TooLarge { what, limit_mib: 1 })
+    }
+}
+
 /// Endpoint names that a definition uses, with their paths; an error when the definition is malformed.
 #[pg_extern(immutable, parallel_safe)]
 pub(crate) fn _definition_endpoints(

@@ -18,6 +18,7 @@
 //!
 //! The environment variable `ACTIONFLOW_PG_BIN` names the folder with `postgres`,
 //! `initdb`, `pg_ctl`, `psql` and `pg_dump`; `ACTIONFLOW_WORKER` the worker binary.
+//! What is signed or verified by code that is not ours is asked of an [`Oracle`].
 #![expect(
     clippy::panic,
     reason = "a harness reports to its test runner by panicking"
@@ -27,6 +28,7 @@ mod cluster;
 mod database;
 mod eventually;
 mod http;
+mod oracle;
 mod paths;
 mod process_log;
 mod receiver;
@@ -36,7 +38,8 @@ mod worker;
 pub use cluster::Cluster;
 pub use database::Database;
 pub use eventually::{PATIENCE, eventually};
-pub use http::get;
+pub use http::{Response, exchange, get, request_bytes};
+pub use oracle::Oracle;
 pub use paths::{pg_program, send_signal};
 pub use receiver::{Answer, Receiver, Request};
 pub use session::{Session, SqlError};

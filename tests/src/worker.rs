@@ -204,6 +204,11 @@ impl Worker {
             .map_err(std::io::Error::from)?
     }
 
+    /// Where its HTTP server listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Lets its log hold warnings and errors with `text`.
     pub fn expect_in_log(&mut self, text: &str) {
         self.expected.push(text.to_owned());

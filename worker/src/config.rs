@@ -7,16 +7,20 @@ use clap::builder::BoolishValueParser;
 use tracing_subscriber::EnvFilter;
 
 use crate::db::Database;
+use crate::ingress::TrustedProxies;
 
 /// The largest `--concurrency`: a delivery under way holds a socket, and the usual limit of open files is near.
 const MAX_CONCURRENCY: usize = 16_384;
+
+/// The largest `--ingress-connections`: a server seldom allows more connections than a few hundred.
+const MAX_INGRESS_CONNECTIONS: usize = 512;
 
 /// The command line as written, before it is checked.
 #[derive(Parser)]
 #[command(
     name = "actionflow-worker",
     version,
-    about = "Delivers the webhooks of actionflow and keeps its clock"
+    about = "Delivers the webhooks of actionflow, receives those of others, and keeps its clock"
 )]
 pub struct Args {
     /// The database, as a URL or as "key=value" pairs
@@ -29,7 +33,7 @@ pub struct Args {
     )]
     pub database_url: String,
 
-    /// Where /healthz, /readyz and /metrics are served
+    /// Where inbound webhooks, /healthz, /readyz and /metrics are served
     #[arg(long, env = "ACTIONFLOW_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: String,
 
@@ -40,6 +44,19 @@ pub struct Args {
     /// Lets deliveries reach private, loopback and link-local addresses
     #[arg(long, env = "ACTIONFLOW_ALLOW_PRIVATE_ADDRESSES", value_parser = BoolishValueParser::new())]
     pub allow_private_addresses: bool,
+
+    /// How many inbound webhooks may be in the database at once, each on a connection; eight times as many may wait
+    #[arg(long, env = "ACTIONFLOW_INGRESS_CONNECTIONS", default_value = "8")]
+    pub ingress_connections: String,
+
+    /// Proxies whose Forwarded or X-Forwarded-For header is believed: addresses and networks, separated by commas
+    #[arg(
+        long,
+        env = "ACTIONFLOW_TRUSTED_PROXIES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub trusted_proxies: String,
 
     /// How log lines are written: text or json
     #[arg(long, env = "ACTIONFLOW_LOG_FORMAT", default_value = "text")]
@@ -57,6 +74,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub concurrency: usize,
     pub addresses: AddressPolicy,
+    pub ingress_connections: usize,
+    pub trusted_proxies: TrustedProxies,
     pub log: Log,
 }
 
@@ -110,29 +129,38 @@ impl Config {
                 ),
             );
         });
-        let concurrency = concurrency(&args.concurrency)
+        let concurrency = number(&args.concurrency, MAX_CONCURRENCY)
             .map_err(|e| keep("--concurrency", e))
+            .ok();
+        let ingress_connections = number(&args.ingress_connections, MAX_INGRESS_CONNECTIONS)
+            .map_err(|e| keep("--ingress-connections", e))
+            .ok();
+        let trusted_proxies = TrustedProxies::parse(&args.trusted_proxies)
+            .map_err(|e| keep("--trusted-proxies", e))
             .ok();
         let format = log_format(&args.log_format)
             .map_err(|e| keep("--log-format", e))
             .ok();
         let filter = log_filter(&args.log).map_err(|e| keep("--log", e)).ok();
 
-        match (database, listen.ok(), concurrency, format, filter) {
-            (Some(database), Some(listen), Some(concurrency), Some(format), Some(filter)) => {
-                Ok(Self {
-                    database,
-                    listen,
-                    concurrency,
-                    addresses: match args.allow_private_addresses {
-                        true => AddressPolicy::Any,
-                        false => AddressPolicy::PublicOnly,
-                    },
-                    log: Log { format, filter },
-                })
-            }
-            _ => Err(ConfigError(problems)),
-        }
+        let checked = || {
+            Some(Self {
+                database: database?,
+                listen: listen.ok()?,
+                concurrency: concurrency?,
+                addresses: match args.allow_private_addresses {
+                    true => AddressPolicy::Any,
+                    false => AddressPolicy::PublicOnly,
+                },
+                ingress_connections: ingress_connections?,
+                trusted_proxies: trusted_proxies?,
+                log: Log {
+                    format: format?,
+                    filter: filter?,
+                },
+            })
+        };
+        checked().ok_or(ConfigError(problems))
     }
 }
 
@@ -146,12 +174,10 @@ fn database(text: &str) -> Result<Database, String> {
     Database::parse(text).map_err(|e| e.to_string())
 }
 
-fn concurrency(text: &str) -> Result<usize, String> {
+fn number(text: &str, max: usize) -> Result<usize, String> {
     match text.parse() {
-        Ok(number) if (1..=MAX_CONCURRENCY).contains(&number) => Ok(number),
-        _ => Err(format!(
-            "{text:?} is not a number from 1 to {MAX_CONCURRENCY}"
-        )),
+        Ok(number) if (1..=max).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is not a number from 1 to {max}")),
     }
 }
 

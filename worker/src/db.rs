@@ -2,14 +2,16 @@
 //!
 //! Each purpose has a connection of its own, because a slow call must not delay a quick one: claims, completions, lease
 //! renewals, the listening connection, segments, bulk jobs, upkeep and statistics; and of Enrich takes, answers, endpoints and
-//! records.
+//! records. Inbound webhooks have several.
 
 mod clock;
 mod connect;
 mod deliveries;
 mod enrich;
 pub(crate) mod tls;
+mod webhooks;
 
+use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use tokio_postgres::types::ToSql;
 use connect::Link;
 pub use connect::{Database, DatabaseUrlError};
 use enrich::EnrichLinks;
+pub use webhooks::PgWebhooks;
 
 /// A scraper gives up after about ten seconds.
 const STATS_BUDGET: Duration = Duration::from_secs(5);
@@ -54,6 +57,29 @@ impl DbError {
             self,
             Self::ExtensionMissing | Self::ExtensionUnsupported { .. }
         )
+    }
+
+    /// What failed, without anything that the server may repeat of what it was given: neither detail nor context, and of a data
+    /// exception not even the message.
+    #[must_use]
+    pub fn without_data(&self) -> String {
+        let of_the_server = match self {
+            Self::Call(error) | Self::Connect(error) => error.as_db_error(),
+            _ => None,
+        };
+        match of_the_server.map(|error| (error.code().code(), error.message())) {
+            Some((code, _)) if code.starts_with("22") => format!("{self}: {code}"),
+            Some((code, message)) => format!("{self}: {code}: {message}"),
+            // What the client library says has no data.
+            None => {
+                let (mut text, mut cause) = (self.to_string(), self.source());
+                while let Some(error) = cause {
+                    text = format!("{text}: {error}");
+                    cause = error.source();
+                }
+                text
+            }
+        }
     }
 
     /// The server understood the call and refuses its data: the same call would fail again.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A claim loop that has not come round for this long is stuck: idle, it comes round every [`crate::dispatcher::POLL`].
+/// A claim loop that has not come round for this long is stuck: idle, it comes round with every poll of the dispatcher.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the loops report of themselves.

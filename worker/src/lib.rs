@@ -1,5 +1,5 @@
 //! The sidecar of actionflow: it claims deliveries from the database, makes the HTTP requests, and records what came of them. It
-//! also asks endpoints for the answers that database sessions wait for.
+//! also asks endpoints for the answers that database sessions wait for, and passes inbound webhooks to the database.
 //!
 //! # Nouns
 //! - A *delivery* is the obligation to make one successful request; an *attempt* is one try.
@@ -8,9 +8,10 @@
 //! - An *outcome* says what an attempt means for its delivery: delivered, again later, dead, or gone.
 //! - A *request* (of Enrich) is a question whose *caller*, a database session, waits for the *reply*; its *ticket* names the
 //!   caller, and it is under way in a *place*.
+//! - A *webhook* is what another system sends here; its *source* is the address that it came from, behind trusted proxies.
 //!
 //! # Who calls whom
-//! 1. [`run`] opens the small HTTP server (`ingress`), starts the clock and an [`enrich::Enricher`], and runs a [`Worker`].
+//! 1. [`run`] opens the HTTP server ([`ingress`]), starts the clock and an [`enrich::Enricher`], and runs a [`Worker`].
 //! 2. The claim loop (`dispatcher`) claims as many deliveries as there are free slots and gives each to a task. When there are
 //!    none it sleeps until a notification (`listener`).
 //! 3. A task makes one attempt (`deliver`): prepare, send, classify; it passes the outcome to the recorder and frees its slot.
@@ -20,6 +21,8 @@
 //!    retention every minute.
 //! 7. The take loop (`enrich`) waits in the database for requests and gives each to a task, which answers from the cache or makes
 //!    one attempt, or two. Replies are handed over as soon as the call before has returned; attempts are recorded after that.
+//! 8. The HTTP server reads a webhook within its limits, makes one call to the database, and answers what the call returned
+//!    after its commit. It decides nothing itself, and refuses at once what it has no room for.
 //!
 //! # What it never does
 //! It holds no transaction open during a request, and no state that matters: it may be killed at any moment. It follows no
@@ -36,7 +39,7 @@ pub mod deliver;
 mod dispatcher;
 pub mod enrich;
 pub mod health;
-mod ingress;
+pub mod ingress;
 mod leases;
 mod listener;
 pub mod queue;
@@ -47,17 +50,16 @@ use std::future::Future;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::config::Config;
 pub use crate::worker::{Grace, Worker};
 
-use crate::db::PgQueue;
+use crate::db::{PgQueue, PgWebhooks};
 use crate::deliver::Client;
 use crate::enrich::Enricher;
 use crate::health::Health;
-use crate::ingress::{Ingress, QueueStats};
+use crate::ingress::{Ingress, Limits};
 use crate::telemetry::Metrics;
 
 /// Runs the worker until `shutdown`, and ends in order.
@@ -66,35 +68,45 @@ use crate::telemetry::Metrics;
 /// When the HTTP server cannot listen or TLS cannot be set up, and with a [`db::DbError`] that is final when the database does
 /// not hold an extension of a known version. A database that cannot be reached is no error: it is tried again for ever.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let server = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("listen on {}", config.listen))?;
+    let server =
+        ingress::listen(config.listen).with_context(|| format!("listen on {}", config.listen))?;
     let address = server.local_addr().context("listen")?;
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
     let queue = Arc::new(PgQueue::new(&config.database));
 
     let ingress = Ingress {
+        webhooks: Arc::new(PgWebhooks::new(&config.database)),
+        calls: config.ingress_connections,
+        proxies: config.trusted_proxies,
+        limits: Limits::default(),
         health: health.clone(),
         metrics: metrics.clone(),
-        stats: Arc::new(QueueStats::new(queue.clone())),
+        queue: queue.clone(),
     };
-    let serving = tokio::spawn(axum::serve(server, ingress.router()).into_future());
+    let (stop, grace) = (CancellationToken::new(), Grace::default());
+    let serving = tokio::spawn({
+        let serving = ingress.serve(server, stop.clone(), grace.attempts);
+        // Its end is the end of the worker, also when it is a defect.
+        let ends_the_worker = stop.clone().drop_guard();
+        async move {
+            serving.await;
+            drop(ends_the_worker);
+        }
+    });
     let ticking = tokio::spawn(clock::run(queue.clone(), metrics.clone()));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the worker has started, and listens on {address}");
 
     let client = Client::new(config.addresses)?;
-    let stop = CancellationToken::new();
     health.await_enrich();
     let enricher = Enricher {
         rendezvous: queue.clone(),
         client: client.clone(),
-        grace: Grace::default(),
+        grace,
         health: health.clone(),
         metrics: metrics.clone(),
     };
     let enriching = tokio::spawn({
         let enriching = enricher.run(stop.clone().cancelled_owned());
-        // Its end is the end of the worker, also when it is a defect.
         let ends_the_worker = stop.clone().drop_guard();
         async move {
             enriching.await;
@@ -105,7 +117,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         queue,
         client,
         concurrency: config.concurrency,
-        grace: Grace::default(),
+        grace,
         health,
         metrics,
     };
@@ -118,9 +130,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     stop.cancel();
     let enriched = enriching.await;
     ticking.abort();
-    serving.abort();
+    let served = serving.await;
     ended?;
     enriched.context("answer enrich requests")?;
+    served.context("serve HTTP requests")?;
     tracing::info!("the worker has ended");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Logs and metrics. Neither ever holds a secret, a body or a header's value.
 
 mod enrich;
+mod webhooks;
 
 use std::sync::atomic::AtomicU64;
 
@@ -14,6 +15,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 pub use enrich::EnrichMetrics;
+pub use webhooks::WebhookMetrics;
 
 use crate::config::{Log, LogFormat};
 use crate::db::QueueStat;
@@ -23,12 +25,15 @@ const DURATION_BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
 ];
 
+/// Below this the database's client writes what statements are called with: secrets, bodies, the credentials of webhooks.
+const NEVER_BELOW: &str = "tokio_postgres=warn";
+
 /// Starts logging to the standard error stream.
 ///
 /// # Errors
 /// When the filter is malformed, or logging has been started before.
 pub fn start_logging(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.filter)?;
+    let filter = EnvFilter::try_new(&log.filter)?.add_directive(NEVER_BELOW.parse()?);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -86,6 +91,10 @@ pub struct Metrics {
     pub bulk_customers: Counter,
     /// What is counted of requests whose callers wait.
     pub enrich: EnrichMetrics,
+    /// What is counted of inbound webhooks.
+    pub webhooks: WebhookMetrics,
+    /// HTTP connections to this worker that are open.
+    pub http_connections: Gauge,
 }
 
 /// The counters of one endpoint, looked up once and not for each delivery.
@@ -114,6 +123,8 @@ impl Default for Metrics {
             segment_crossings: Counter::default(),
             bulk_customers: Counter::default(),
             enrich: EnrichMetrics::default(),
+            webhooks: WebhookMetrics::default(),
+            http_connections: Gauge::default(),
             registry: Registry::default(),
         };
         let worker = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -147,6 +158,12 @@ impl Default for Metrics {
             registry.register(name, help, counter.clone());
         }
         metrics.enrich.register(&mut registry);
+        metrics.webhooks.register(&mut registry);
+        registry.register(
+            "http_connections",
+            "HTTP connections to this worker that are open",
+            metrics.http_connections.clone(),
+        );
         Self {
             registry,
             ..metrics

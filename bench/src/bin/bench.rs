@@ -8,7 +8,7 @@ use actionflow_bench::contestant::{Contestant, Programs};
 use actionflow_bench::database::Server;
 use actionflow_bench::receiver::Receiver;
 use actionflow_bench::report::Table;
-use actionflow_bench::{Bench, drain, enrich, insert, isolation, latency, segments};
+use actionflow_bench::{Bench, drain, enrich, insert, isolation, latency, segments, webhooks};
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
@@ -21,6 +21,7 @@ enum Part {
     Memory,
     Segments,
     Enrich,
+    Webhooks,
 }
 
 #[derive(Parser)]
@@ -34,7 +35,7 @@ struct Arguments {
         long,
         env = "BENCH_PARTS",
         value_delimiter = ' ',
-        default_value = "drain insert latency isolation memory segments enrich"
+        default_value = "drain insert latency isolation memory segments enrich webhooks"
     )]
     parts: Vec<Part>,
     #[arg(
@@ -70,6 +71,8 @@ struct Arguments {
     segments: segments::Settings,
     #[command(flatten)]
     enrich: enrich::Settings,
+    #[command(flatten)]
+    webhooks: webhooks::Settings,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -112,6 +115,7 @@ async fn main() -> Result<()> {
                     print(&table)?;
                 }
             }
+            Part::Webhooks => measure_webhooks(&bench, &arguments.webhooks).await?,
         }
         eprintln!("{part:?} took {:.0} s", start.elapsed().as_secs_f64());
     }
@@ -130,6 +134,20 @@ async fn measure_segments(bench: &Bench, settings: &segments::Settings) -> Resul
             print(&table)?;
         }
         eprintln!("{measure:?} took {:.0} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+async fn measure_webhooks(bench: &Bench, settings: &webhooks::Settings) -> Result<()> {
+    if !bench.contestants.contains(&Contestant::Actionflow) {
+        eprintln!("webhooks are measured with actionflow only");
+        return Ok(());
+    }
+    for &measure in &settings.measures {
+        let tables = webhooks::run(bench, settings, measure).await;
+        for table in tables.with_context(|| format!("measure {measure:?} of webhooks"))? {
+            print(&table)?;
+        }
     }
     Ok(())
 }

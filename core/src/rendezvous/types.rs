@@ -99,7 +99,7 @@ pub enum Full {
     ForEver,
 }
 
-/// A request that a receiver has to copy out, and then to call [`Ring::copied`] for.
+/// A request that a receiver has to copy out, and then to call [`super::Ring::copied`] for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     /// For the answer.

@@ -4,6 +4,8 @@ use pgrx::datum::{AnyNumeric, FromDatum, IntoDatum};
 use pgrx::direct_function_call_as_datum;
 use pgrx::pg_sys::{self, Datum};
 
+use super::jsonb_reader::Container;
+
 /// What stands at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JsonType {
@@ -48,6 +50,28 @@ impl Path {
 fn detoasted(jsonb: Datum) -> *mut pg_sys::Jsonb {
     // SAFETY: a jsonb value; the copy, if one is needed, is memory of the current context.
     unsafe { pg_sys::pg_detoast_datum(jsonb.cast_mut_ptr()).cast() }
+}
+
+/// A document in full; `None` when it nests deeper than 128 levels. A third of what going by its text takes.
+pub(crate) fn to_json(jsonb: Datum) -> Option<serde_json::Value> {
+    with_bytes(jsonb, |bytes| Container::new(bytes)?.to_json())
+}
+
+/// The size of a document, in bytes as it is stored.
+pub(crate) fn size(jsonb: Datum) -> usize {
+    // SAFETY: a jsonb value; the size of one that is compressed or stored elsewhere is in its header.
+    unsafe { pg_sys::toast_raw_datum_size(jsonb) }
+}
+
+/// Calls `look` with the bytes of a document behind its length; see [`super::jsonb_reader`].
+pub(crate) fn with_bytes<T>(jsonb: Datum, look: impl FnOnce(&[u8]) -> T) -> T {
+    let value = detoasted(jsonb).cast::<pg_sys::varlena>();
+    // SAFETY: the value is whole, and lives at least as long as this call.
+    let bytes = unsafe {
+        let length = pgrx::varlena::varsize_any_exhdr(value);
+        std::slice::from_raw_parts(pgrx::varlena::vardata_any(value).cast::<u8>(), length)
+    };
+    look(bytes)
 }
 
 fn scalar(jsonb: Datum) -> Option<pg_sys::JsonbValue> {

@@ -1,9 +1,11 @@
 //! The only unsafe code: what Postgres offers and pgrx does not wrap.
 
+pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod identity;
 pub(crate) mod invalidation;
 pub(crate) mod jsonb;
+pub(crate) mod jsonb_reader;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod ring;
@@ -12,6 +14,7 @@ pub(crate) mod sequence;
 pub(crate) mod settings;
 pub(crate) mod shared;
 pub(crate) mod snapshot;
+pub(crate) mod stop;
 pub(crate) mod transaction;
 pub(crate) mod transition;
 pub(crate) mod types;

@@ -12,6 +12,7 @@ mod segment_tables;
 mod segment_triggers;
 mod segments;
 mod surface;
+mod webhooks;
 
 use pgrx::prelude::*;
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use actionflow_tests::{Cluster, Database};
+use serde_json::Value;
 
 /// A fenced `sql` block, and the `output` block after it if there is one.
 struct Example {
@@ -123,6 +124,71 @@ async fn the_examples_of_the_page_on_enrich_work() {
 #[tokio::test]
 async fn the_examples_of_the_page_on_segments_work() {
     check("docs/segments.md").await;
+}
+
+#[tokio::test]
+async fn the_examples_of_the_page_on_webhooks_work() {
+    check("docs/webhooks.md").await;
+}
+
+#[tokio::test]
+async fn the_examples_of_the_page_on_http_work() {
+    check("docs/http-api.md").await;
+}
+
+/// Of each preset the table says what is signed and how; in the words of the preset itself, so that neither can go its own way.
+#[test]
+fn the_table_of_presets_is_complete_and_true() {
+    let presets: Value =
+        serde_json::from_str(&read("core/src/signature/presets.json")).expect("presets are JSON");
+    let page = read("docs/webhooks.md");
+    let (_, table) = page.split_once("### Presets").expect("there is a table");
+    let (table, _) = table.split_once("## Mappings").expect("the table ends");
+    let rows: Vec<&str> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let presets = presets.as_object().expect("presets have names");
+    assert_eq!(rows.len(), presets.len(), "rows and presets");
+    for (name, preset) in presets {
+        let row = rows
+            .iter()
+            .find(|row| row.starts_with(&format!("| `{name}` |")))
+            .unwrap_or_else(|| panic!("no row for {name}"));
+        let data = &preset["data"];
+        let signature = &data["signature"];
+        let mut words = vec![
+            &preset["algorithm"],
+            &preset["digest"],
+            &signature["header"],
+            &signature["headers"][0],
+            &signature["parsePrefix"],
+            &data["id"]["header"],
+            &data["id"]["json"],
+        ];
+        // Eight fields of the body are more than a cell can hold.
+        if name != "adyen" {
+            words.push(&preset["template"]);
+        }
+        for word in words.into_iter().filter_map(Value::as_str) {
+            assert!(row.contains(word), "{name}: no {word} in {row}");
+        }
+        if !data["timestamp"].is_null() {
+            let oldest = preset["tolerance"].as_i64().unwrap_or(300);
+            assert!(
+                row.contains(&format!("| {oldest} |")),
+                "{name}: oldest in {row}"
+            );
+        }
+        let is_unsure = preset["note"]
+            .as_str()
+            .is_some_and(|note| note.starts_with("Not sure"));
+        assert_eq!(
+            row.contains("**Not sure**"),
+            is_unsure,
+            "{name}: whether it is sure"
+        );
+    }
 }
 
 #[tokio::test]

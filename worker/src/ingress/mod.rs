@@ -1,57 +1,23 @@
-//! The small HTTP server: is the worker alive, is it working, and its metrics.
+//! The HTTP server: inbound webhooks, and for operators whether the worker lives, whether it works, and its metrics.
+//!
+//! `server` accepts connections and bounds what each may cost in time and memory. `routes` says what is served. A webhook
+//! (`webhook`) is read within its limits (`body`), waits at the `gate` until few enough others are in the database, and is
+//! answered with what the database says of it (`inbound`); `proxies`, with `forwarded`, says which address it came from. Nothing about
+//! a webhook is decided here: `actionflow.receive_webhook` does that.
 
+mod answer;
+mod body;
+mod failures;
+mod forwarded;
+mod gate;
+mod inbound;
+mod proxies;
+mod routes;
+mod server;
+mod stalled;
 mod stats;
+mod webhook;
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use tokio::time::Instant;
-
-pub(crate) use stats::QueueStats;
-
-use crate::health::Health;
-use crate::telemetry::Metrics;
-
-/// The text format that the metrics page is written in.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// What the handlers read.
-#[derive(Clone)]
-pub(crate) struct Ingress {
-    pub(crate) health: Arc<Health>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) stats: Arc<QueueStats>,
-}
-
-impl Ingress {
-    pub(crate) fn router(self) -> Router {
-        Router::new()
-            .route("/healthz", get(async || "ok\n"))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
-            .with_state(self)
-    }
-}
-
-async fn readyz(State(ingress): State<Ingress>) -> Response {
-    match ingress.health.unready(Instant::now()) {
-        None => "ready\n".into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
-    }
-}
-
-async fn metrics(State(ingress): State<Ingress>) -> Response {
-    ingress.stats.refresh(&ingress.metrics).await;
-    match ingress.metrics.render() {
-        Ok(page) => ([(CONTENT_TYPE, METRICS_TYPE)], page).into_response(),
-        Err(error) => {
-            tracing::error!("failed to write the metrics page: {error}");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
-}
+pub use inbound::{Answer, Failure, FailureKind, Inbound, Webhooks};
+pub use proxies::TrustedProxies;
+pub use server::{Ingress, Limits, listen};

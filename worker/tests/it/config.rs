@@ -1,6 +1,7 @@
 //! The settings.
 
 use actionflow_worker::config::{AddressPolicy, Args, Config, LogFormat};
+use actionflow_worker::ingress::TrustedProxies;
 use clap::{CommandFactory as _, Parser as _};
 
 fn parse(flags: &[&str]) -> Result<Config, Vec<String>> {
@@ -14,6 +15,8 @@ fn the_database_is_all_that_must_be_given() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.concurrency, 1024);
     assert_eq!(config.addresses, AddressPolicy::PublicOnly);
+    assert_eq!(config.ingress_connections, 8);
+    assert_eq!(config.trusted_proxies, TrustedProxies::default());
     assert_eq!(config.log.format, LogFormat::Text);
 }
 
@@ -24,6 +27,8 @@ fn every_flag_is_read() {
         "--listen=[::1]:9000",
         "--concurrency=7",
         "--allow-private-addresses",
+        "--ingress-connections=32",
+        "--trusted-proxies=10.0.0.0/8, ::1",
         "--log-format=json",
         "--log=warn,actionflow_worker=debug",
     ];
@@ -36,6 +41,9 @@ fn every_flag_is_read() {
         (config.addresses, config.log.format),
         (AddressPolicy::Any, LogFormat::Json)
     );
+    assert_eq!(config.ingress_connections, 32);
+    let proxies = TrustedProxies::parse("10.0.0.0/8,::1/128").unwrap();
+    assert_eq!(config.trusted_proxies, proxies);
 }
 
 #[test]
@@ -44,6 +52,8 @@ fn all_problems_are_reported_at_once_and_the_password_in_none() {
         "--database-url=postgres://worker:hidden@localhost:notaport/shop",
         "--listen=8080",
         "--concurrency=0",
+        "--ingress-connections=513",
+        "--trusted-proxies=10.0.0.0/8,proxy.example.com",
         "--log-format=xml",
         "--log=a=b=c",
     ];
@@ -58,6 +68,8 @@ fn all_problems_are_reported_at_once_and_the_password_in_none() {
             "--database-url",
             "--listen",
             "--concurrency",
+            "--ingress-connections",
+            "--trusted-proxies",
             "--log-format",
             "--log"
         ]

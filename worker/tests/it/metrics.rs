@@ -1,6 +1,7 @@
 //! The metrics page.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use actionflow_worker::db::QueueStat;
 use actionflow_worker::telemetry::Metrics;
@@ -19,6 +20,7 @@ fn the_documented_metrics_are_those_of_the_page() {
         running: 0,
         oldest_due_seconds: 0.0,
     }]);
+    metrics.webhooks.answered(202, Duration::ZERO);
     let page = metrics.render().unwrap();
     let served: BTreeSet<(String, &str)> = page
         .lines()

@@ -110,6 +110,17 @@ async fn without_a_database_it_lives_is_not_ready_and_ends_with_0_on_a_signal() 
         ready.starts_with("HTTP/1.1 503") && ready.contains("the database is unreachable"),
         "{ready}"
     );
+    let webhook = get(address, "/v1/webhooks/hidden-token").await;
+    assert!(
+        webhook.starts_with("HTTP/1.1 503") && webhook.contains("retry-after: 5"),
+        "{webhook}"
+    );
+    let failed = find_line(
+        &mut lines,
+        "failed to receive a webhook: connect to the database",
+    )
+    .await;
+    assert!(!failed.contains("hidden"), "{failed}");
     let metrics = get(address, "/metrics").await;
     assert!(
         metrics.contains(r#"actionflow_worker_info{version="0.1.0"} 1"#),

@@ -1,0 +1,204 @@
+//! Reads jsonb as it lies in memory, without a copy.
+//!
+//! The layout is that of Postgres' `jsonb.h`, which has not changed since 9.4: what is on disk is what is in memory.
+
+use std::ffi::CStr;
+
+use pgrx::direct_function_call;
+use pgrx::pg_sys::{self, Datum};
+use serde_json::{Number, Value};
+
+/// A container's header: flags, and how many elements or pairs it has.
+const COUNT: u32 = 0x0FFF_FFFF;
+const IS_SCALAR: u32 = 0x1000_0000;
+const IS_OBJECT: u32 = 0x2000_0000;
+/// An entry's: type, and where the value ends, or how long it is.
+const ENTRY_HAS_OFFSET: u32 = 0x8000_0000;
+const ENTRY_TYPE: u32 = 0x7000_0000;
+const ENTRY_LENGTH: u32 = 0x0FFF_FFFF;
+const TYPE_TEXT: u32 = 0;
+const TYPE_NUMBER: u32 = 0x1000_0000;
+const TYPE_FALSE: u32 = 0x2000_0000;
+const TYPE_TRUE: u32 = 0x3000_0000;
+const TYPE_NULL: u32 = 0x4000_0000;
+const TYPE_CONTAINER: u32 = 0x5000_0000;
+/// As deep as serde_json reads text.
+const MAX_DEPTH: usize = 128;
+/// Values that are aligned begin at multiples of this.
+const ALIGNMENT: usize = 4;
+const WORD: usize = size_of::<u32>();
+
+/// An array or an object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Container<'a> {
+    bytes: &'a [u8],
+    /// Where the container begins in a value that is aligned.
+    header: u32,
+}
+
+/// What an array or an object holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Item<'a> {
+    Text(&'a str),
+    /// A numeric value, with its length before it.
+    Number(&'a [u8]),
+    Boolean(bool),
+    Null,
+    Container(Container<'a>),
+    /// Bytes that are not as they should be.
+    Broken,
+}
+
+impl<'a> Container<'a> {
+    /// The root of a document: the bytes of a jsonb value behind its length. `None` for what is none.
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
+        let header = word(bytes, 0)?;
+        Some(Self { bytes, header })
+    }
+
+    fn count(&self) -> usize {
+        usize::try_from(self.header & COUNT).unwrap_or_default()
+    }
+
+    /// The pairs of an object; nothing for anything else.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> + use<'a> {
+        let count = if self.header & IS_OBJECT != 0 {
+            self.count()
+        } else {
+            0
+        };
+        // Keys come first, all of them, and then the values.
+        let keys = self.items(count * 2).take(count);
+        let values = self.items(count * 2).skip(count);
+        keys.zip(values).filter_map(|(key, value)| match key {
+            Item::Text(key) => Some((key, value)),
+            _ => None,
+        })
+    }
+
+    /// The elements of an array; nothing for anything else.
+    pub(crate) fn elements(&self) -> impl Iterator<Item = Item<'a>> + use<'a> {
+        let is_array = self.header & (IS_OBJECT | IS_SCALAR) == 0;
+        self.items(if is_array { self.count() } else { 0 })
+    }
+
+    /// The whole document; `None` when it nests deeper than 128 levels.
+    pub(crate) fn to_json(self) -> Option<Value> {
+        if self.header & IS_SCALAR != 0 {
+            return self.items(1).next()?.to_json(0);
+        }
+        Item::Container(self).to_json(0)
+    }
+
+    fn items(&self, count: usize) -> impl Iterator<Item = Item<'a>> + use<'a> {
+        let bytes = self.bytes;
+        let data = WORD + count * WORD;
+        let mut end = 0;
+        (0..count).map_while(move |index| {
+            let entry = word(bytes, WORD + index * WORD)?;
+            let start = end;
+            let length = usize::try_from(entry & ENTRY_LENGTH).ok()?;
+            end = if entry & ENTRY_HAS_OFFSET != 0 {
+                length
+            } else {
+                start + length
+            };
+            Some(match entry & ENTRY_TYPE {
+                TYPE_TEXT => text(bytes.get(data + start..data + end)?),
+                TYPE_FALSE => Item::Boolean(false),
+                TYPE_TRUE => Item::Boolean(true),
+                TYPE_NULL => Item::Null,
+                kind @ (TYPE_NUMBER | TYPE_CONTAINER) => {
+                    let aligned = (data + start).next_multiple_of(ALIGNMENT);
+                    let value = bytes.get(aligned..data + end)?;
+                    match Container::new(value) {
+                        _ if kind == TYPE_NUMBER => Item::Number(value),
+                        Some(container) => Item::Container(container),
+                        None => Item::Broken,
+                    }
+                }
+                _ => Item::Broken,
+            })
+        })
+    }
+}
+
+fn text(bytes: &[u8]) -> Item<'_> {
+    std::str::from_utf8(bytes).map_or(Item::Broken, Item::Text)
+}
+
+impl Item<'_> {
+    fn to_json(self, depth: usize) -> Option<Value> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        Some(match self {
+            Self::Text(text) => Value::String(text.to_owned()),
+            Self::Number(numeric) => {
+                Value::Number(Number::from_string_unchecked(numeric_text(numeric)?))
+            }
+            Self::Boolean(value) => Value::Bool(value),
+            Self::Null => Value::Null,
+            Self::Container(container) if container.header & IS_OBJECT != 0 => Value::Object(
+                container
+                    .pairs()
+                    .map(|(key, value)| Some((key.to_owned(), value.to_json(depth + 1)?)))
+                    .collect::<Option<_>>()?,
+            ),
+            Self::Container(container) => Value::Array(
+                container
+                    .elements()
+                    .map(|value| value.to_json(depth + 1))
+                    .collect::<Option<_>>()?,
+            ),
+            Self::Broken => return None,
+        })
+    }
+}
+
+fn numeric_text(numeric: &[u8]) -> Option<String> {
+    let datum = Datum::from(numeric.as_ptr());
+    // SAFETY: a whole numeric value, aligned as it lies in the document; the text is a copy in the current context.
+    unsafe {
+        let text: &CStr = direct_function_call(pg_sys::numeric_out, &[Some(datum)])?;
+        text.to_str().ok().map(str::to_owned)
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at + WORD)?;
+    bytes.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// Headers of a request: an object whose values are texts or arrays of texts, or an array of pairs. What is anything else is
+/// no header.
+pub(crate) fn header_pairs(jsonb: &[u8]) -> Vec<(&str, &str)> {
+    let mut headers = Vec::new();
+    let Some(root) = Container::new(jsonb) else {
+        return headers;
+    };
+    for (name, value) in root.pairs() {
+        match value {
+            Item::Text(value) => headers.push((name, value)),
+            Item::Container(list) => {
+                headers.extend(list.elements().filter_map(|value| match value {
+                    Item::Text(value) => Some((name, value)),
+                    _ => None,
+                }));
+            }
+            _ => {}
+        }
+    }
+    for pair in root.elements() {
+        let Item::Container(pair) = pair else {
+            continue;
+        };
+        let mut parts = pair.elements();
+        if let (Some(Item::Text(name)), Some(Item::Text(value)), None) =
+            (parts.next(), parts.next(), parts.next())
+        {
+            headers.push((name, value));
+        }
+    }
+    headers
+}

@@ -1,0 +1,405 @@
+//! Inbound webhooks: configuration, admission, mapping, and what becomes of a request.
+
+#[pgrx::pg_schema]
+mod tests {
+    use crate::pg::jsonb::with_bytes;
+    use crate::pg::jsonb_reader::header_pairs;
+    use crate::tests::{error_of, run, scene, text};
+    use pgrx::prelude::*;
+    use pgrx::{IntoDatum, JsonB};
+    use serde_json::{Value, json};
+
+    const SIGNATURE: &str = r#"{"algorithm": "sha256", "digest": "hex", "secret": "s3cret", "template": "[payload]",
+        "data": {"signature": {"header": "x-signature", "parsePrefix": "sha256="}}}"#;
+
+    /// A trigger of flow `welcome` with these options, and the token of its URL.
+    fn trigger(options: &str) -> String {
+        run(&format!(
+            "create table if not exists public.hook (id bigint, path text);
+             truncate public.hook;
+             insert into public.hook select * from actionflow.add_webhook_trigger('welcome', '{options}')"
+        ));
+        text("select substr(path, length('/v1/webhooks/') + 1) from public.hook")
+    }
+
+    fn set_mode(mode: &str) {
+        run(&format!(
+            "select actionflow.set_trigger_mode((select id from public.hook), '{mode}')"
+        ));
+    }
+
+    /// `status response` of a request, signed as [`SIGNATURE`] wants it when it is `signed`.
+    fn send(token: &str, method: &str, headers: Value, body: &str) -> String {
+        text(&format!(
+            "select status || ' ' || coalesce(response::text, 'null') from actionflow.receive_webhook(
+                 '{token}', '{method}', $headers${headers}$headers$, convert_to($body${body}$body$, 'UTF8'), '203.0.113.9')"
+        ))
+    }
+
+    fn signed(body: &str) -> Value {
+        let signature = text(&format!(
+            "select encode(hmac.mac, 'hex') from public.hmac_sha256('s3cret', $body${body}$body$) as hmac (mac)"
+        ));
+        json!({"Content-Type": "application/json", "X-Signature": format!("sha256={signature}")})
+    }
+
+    /// HMAC in SQL, which shares no code with the one under test (RFC 2104, for keys of at most 64 bytes).
+    fn hmac_in_sql() {
+        run("create function public.hmac_sha256(key text, message text) returns bytea language plpgsql as $$
+             declare inner_key bytea := ''; outer_key bytea := ''; k bytea := convert_to(key, 'UTF8'); b int;
+             begin
+                 for i in 0..63 loop
+                     b := case when i < length(k) then get_byte(k, i) else 0 end;
+                     inner_key := inner_key || set_byte('\\x00'::bytea, 0, b # 54);
+                     outer_key := outer_key || set_byte('\\x00'::bytea, 0, b # 92);
+                 end loop;
+                 return sha256(outer_key || sha256(inner_key || convert_to(message, 'UTF8')));
+             end $$");
+    }
+
+    #[pg_test]
+    fn headers_are_read_from_jsonb_as_json_says() {
+        let long = "x".repeat(300);
+        let many: Vec<Value> = (0..100)
+            .map(|i| json!([format!("h{i}"), i.to_string()]))
+            .collect();
+        let cases = [
+            (json!({}), vec![]),
+            (json!([]), vec![]),
+            (json!("text"), vec![]),
+            (json!(null), vec![]),
+            (
+                json!({"a": "1", "B": ["2", "3", 4, null]}),
+                vec![("B", "2"), ("B", "3"), ("a", "1")],
+            ),
+            (
+                json!({"n": 1, "t": true, "z": null, "o": {"a": "b"}, "s": ""}),
+                vec![("s", "")],
+            ),
+            (
+                json!([
+                    ["a", "1"],
+                    ["a", "2"],
+                    ["x"],
+                    ["x", "y", "z"],
+                    "s",
+                    1,
+                    ["n", 5]
+                ]),
+                vec![("a", "1"), ("a", "2")],
+            ),
+            (
+                json!({"é": "ü", "long": long.as_str(), "q": "\"\\\n"}),
+                vec![("q", "\"\\\n"), ("é", "ü"), ("long", long.as_str())],
+            ),
+        ];
+        for (json, expected) in cases {
+            let datum = JsonB(json.clone()).into_datum().expect("a value");
+            let found = with_bytes(datum, |bytes| {
+                let mut pairs: Vec<(String, String)> = header_pairs(bytes)
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect();
+                pairs.sort();
+                pairs
+            });
+            let mut expected: Vec<(String, String)> = expected
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            expected.sort();
+            assert_eq!(found, expected, "{json}");
+        }
+        let datum = JsonB(Value::Array(many)).into_datum().expect("a value");
+        let count = with_bytes(datum, |bytes| {
+            let pairs = header_pairs(bytes);
+            assert!(
+                pairs
+                    .iter()
+                    .enumerate()
+                    .all(|(i, pair)| *pair == (format!("h{i}").as_str(), i.to_string().as_str()))
+            );
+            pairs.len()
+        });
+        assert_eq!(count, 100);
+    }
+
+    #[pg_test]
+    fn documents_are_read_from_jsonb_as_their_text_says() {
+        for text in [
+            r#"{"a": [1, -2.50, 1e20, 12345678901234567890.000000001, true, false, null, "é\"", {"b": {}}, []], "": "x"}"#,
+            "5",
+            "\"text\"",
+            "null",
+            "true",
+            "[]",
+            "{}",
+            "[[[[1]]]]",
+            r#"[{"k": 0}, {"k": 0.1}, "padding", {"long key with text": [1, "x", 2, "yz", 3]}]"#,
+        ] {
+            let datum = Spi::get_one::<JsonB>(&format!("select '{text}'::jsonb"))
+                .expect("query")
+                .expect("a value")
+                .into_datum();
+            let by_text = crate::tests::text(&format!("select '{text}'::jsonb"));
+            let expected: Value = serde_json::from_str(&by_text).expect("JSON");
+            assert_eq!(
+                crate::pg::jsonb::to_json(datum.expect("a value")),
+                Some(expected)
+            );
+        }
+        let deep = |levels: usize| {
+            let text = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            error_of(&format!(
+                "select actionflow.map_payload('{{\"kind\": \"none\"}}', '{text}')"
+            ))
+        };
+        assert!(deep(100).starts_with("22023 | "), "{}", deep(100));
+        assert!(deep(1_000).starts_with("54000 | the JSON nests deeper than 128 levels"));
+    }
+
+    #[pg_test]
+    fn t25_a_signature_that_fits_is_true_and_any_other_false() {
+        hmac_in_sql();
+        let verify = |headers: &Value, body: &str| {
+            text(&format!(
+                "select actionflow.verify_signature('{SIGNATURE}', $headers${headers}$headers$, convert_to('{body}', 'UTF8'))"
+            ))
+        };
+        let headers = signed("hello");
+        assert_eq!(verify(&headers, "hello"), "true");
+        assert_eq!(verify(&headers, "hellp"), "false");
+        assert_eq!(verify(&json!({}), "hello"), "false");
+        assert_eq!(verify(&json!({"x-signature": 7}), "hello"), "false");
+        let pair = json!([["x-signature", headers["X-Signature"]]]);
+        assert_eq!(verify(&pair, "hello"), "true");
+    }
+
+    #[pg_test]
+    fn t27_a_new_trigger_tests_and_a_live_one_is_not_changed_by_mistake() {
+        scene();
+        let token = trigger(r#"{"mapping": {"kind": "fields", "targetUserIds": "$.id"}}"#);
+        assert_eq!(
+            text("select mode from actionflow.triggers where kind = 'webhook'"),
+            "test"
+        );
+        let answer = send(&token, "POST", json!({}), r#"{"id": "7"}"#);
+        assert!(answer.starts_with("202 "), "{answer}");
+        assert!(
+            answer.contains(r#""ignored": [{"reason": "not a test user", "userId": "7"}]"#),
+            "{answer}"
+        );
+        set_mode("live");
+        let update = "select actionflow.update_webhook_trigger((select id from public.hook), '{\"allowed_ips\": [\"192.0.2.1\"]}'";
+        assert!(error_of(&format!("{update})")).starts_with("55000 | trigger "));
+        let answer = send(&token, "PUT", json!({}), r#"{"id": "7"}"#);
+        assert!(answer.contains(r#""started": 1"#), "{answer}");
+        assert_eq!(
+            text(
+                "select (r.mode, r.state, r.trigger_id = h.id) from actionflow.runs as r, public.hook as h"
+            ),
+            "(live,completed,t)"
+        );
+        run(&format!("{update}, force => true)"));
+        assert!(send(&token, "POST", json!({}), r#"{"id": "8"}"#).starts_with("403 "));
+        set_mode("disabled");
+        assert!(send(&token, "POST", json!({}), r#"{"id": "8"}"#).starts_with("409 "));
+    }
+
+    #[pg_test]
+    fn t20_an_unknown_url_is_404_and_a_rotated_one_is_unknown() {
+        scene();
+        let token = trigger("{}");
+        assert!(send("afwh_nope", "POST", json!({}), "{}").starts_with("404 "));
+        run("update public.hook set path = actionflow.rotate_webhook_path(id)");
+        let rotated = text("select substr(path, length('/v1/webhooks/') + 1) from public.hook");
+        let body = r#"{"targetUserIds": "1"}"#;
+        assert!(send(&token, "POST", json!({}), body).starts_with("404 "));
+        assert!(send(&rotated, "POST", json!({}), body).starts_with("202 "));
+        assert!(send(&rotated, "GET", json!({}), "").starts_with("405 "));
+        assert_eq!(
+            text(&format!(
+                "select count(*) from actionflow._webhook where options::text like '%{rotated}%' or encode(token_hash, 'escape') = '{rotated}'"
+            )),
+            "0"
+        );
+    }
+
+    #[pg_test]
+    fn t21_t23_the_body_is_mapped_and_what_cannot_start_names_its_field() {
+        scene();
+        hmac_in_sql();
+        let token = trigger(&format!(r#"{{"signature": {SIGNATURE}}}"#));
+        set_mode("live");
+        let send = |body: &str| send(&token, "POST", signed(body), body);
+        let first =
+            send(r#"{"targetUserIds": ["1"], "flowInvocationId": "a", "variables": {"x": 1}}"#);
+        assert!(
+            first.starts_with("202 ") && first.contains(r#""flowInvocationId": "a""#),
+            "{first}"
+        );
+        let again = send(r#"{"targetUserIds": ["1"], "flowInvocationId": "a"}"#);
+        assert!(
+            again.starts_with("200 ") && again.contains(r#""duplicate": true"#),
+            "{again}"
+        );
+        for (body, status, field) in [
+            ("{", "422", None),
+            ("{}", "422", Some("targetUserIds")),
+            (
+                r#"{"targetUserIds": ["1", ""]}"#,
+                "422",
+                Some("targetUserIds[1]"),
+            ),
+            (
+                r#"{"targetUserIds": ["1"], "variables": []}"#,
+                "422",
+                Some("variables"),
+            ),
+            (
+                r#"{"targetUserIds": ["1"], "variables": {"x": "\u0000"}}"#,
+                "422",
+                Some("variables.x"),
+            ),
+            (
+                r#"{"targetUserIds": ["1"], "variables": {"x": 1e400000}}"#,
+                "422",
+                Some("variables.x"),
+            ),
+        ] {
+            let answer = send(body);
+            assert!(answer.starts_with(status), "{body}: {answer}");
+            if let Some(field) = field {
+                assert!(
+                    answer.contains(&format!(r#""field": "{field}""#)),
+                    "{body}: {answer}"
+                );
+            }
+        }
+        assert!(send(r#"{"targetUserIds": ["2"]}"#).starts_with("202 "));
+        assert_eq!(text("select count(*) from actionflow.runs"), "2");
+    }
+
+    #[pg_test]
+    fn refusals_are_counted_and_the_last_ones_kept_without_secrets() {
+        scene();
+        let token = trigger(&format!(r#"{{"signature": {SIGNATURE}}}"#));
+        let headers = json!({"content-type": "application/json", "x-signature": "sha256=00", "authorization": "Bearer hush"});
+        for _ in 0..40 {
+            assert!(send(&token, "POST", headers.clone(), "{}").starts_with("401 "));
+        }
+        assert_eq!(
+            text("select (count(*), min(total), min(status), min(method), min(content_type), min(body_bytes), min(host(remote_addr)))
+                  from actionflow.webhook_rejections"),
+            "(16,40,401,POST,application/json,2,203.0.113.9)"
+        );
+        let kept = text("select json_agg(r) from actionflow.webhook_rejections as r");
+        assert!(!kept.contains("hush") && !kept.contains("s3cret"), "{kept}");
+        let shown = text("select options from actionflow.triggers where kind = 'webhook'");
+        assert!(
+            shown.contains("x-signature") && !shown.contains("s3cret"),
+            "{shown}"
+        );
+    }
+
+    #[pg_test]
+    fn t22_the_next_request_is_captured_and_starts_nothing() {
+        scene();
+        let token = trigger("{}");
+        let id = text("select id from public.hook");
+        let mapping = r#"{"kind": "fields", "targetUserIds": "$.customer.id", "variables": {"plan": "$.plan"}}"#;
+        let tested = format!("select actionflow.test_mapping({id}, '{mapping}')");
+        assert!(error_of(&tested).starts_with(&format!(
+            "55000 | no sample has been captured for trigger {id}"
+        )));
+        run(&format!("select actionflow.capture_webhook_sample({id})"));
+        let headers =
+            json!({"content-type": "application/json", "cookie": "a=hush", "x-shop": "eu"});
+        let body = r#"{"customer": {"id": 42}, "plan": "pro"}"#;
+        assert_eq!(
+            send(&token, "POST", headers.clone(), body),
+            r#"202 {"data": {"captured": true}}"#
+        );
+        assert_eq!(
+            text(&tested),
+            r#"{"variables": {"plan": "pro"}, "targetUserIds": ["42"]}"#
+        );
+        assert_eq!(
+            text(
+                "select (method, headers, convert_from(body, 'UTF8')) from actionflow.webhook_samples"
+            ),
+            r#"(POST,"[[""x-shop"", ""eu""], [""content-type"", ""application/json""]]","{""customer"": {""id"": 42}, ""plan"": ""pro""}")"#
+        );
+        // Only one: the next request is handled as always.
+        assert!(send(&token, "POST", headers, body).starts_with("422 "));
+        assert_eq!(text("select count(*) from actionflow.runs"), "0");
+        set_mode("live");
+        assert!(
+            error_of(&format!("select actionflow.capture_webhook_sample({id})"))
+                .starts_with("55000 | ")
+        );
+    }
+
+    #[pg_test]
+    fn a_removed_trigger_takes_everything_of_its_own_with_it() {
+        scene();
+        let token = trigger("{}");
+        run("select actionflow.capture_webhook_sample(id) from public.hook");
+        assert!(send(&token, "POST", json!({}), "{}").starts_with("202 "));
+        assert!(send(&token, "POST", json!({}), "{}").starts_with("422 "));
+        run("select actionflow.remove_trigger(id) from public.hook");
+        assert!(send(&token, "POST", json!({}), "{}").starts_with("404 "));
+        assert_eq!(
+            text("select (select count(*) from actionflow._webhook) + (select count(*) from actionflow._webhook_sample)
+                  + (select count(*) from actionflow._webhook_rejection)"),
+            "0"
+        );
+    }
+
+    #[pg_test]
+    fn mistakes_in_a_configuration_are_told_when_it_is_saved() {
+        scene();
+        let add = |options: &str| {
+            error_of(&format!(
+                "select * from actionflow.add_webhook_trigger('welcome', '{options}')"
+            ))
+        };
+        for (options, start) in [
+            (
+                r#"{"signatures": {}}"#,
+                "22023 | invalid webhook trigger options: unknown key \"signatures\"",
+            ),
+            (
+                r#"{"signature": {"preset": "github"}}"#,
+                "22023 | invalid signature configuration: ",
+            ),
+            (
+                r#"{"mapping": {"kind": "xslt"}}"#,
+                "22023 | invalid mapping: ",
+            ),
+            (
+                r#"{"allowed_ips": ["localhost"]}"#,
+                "22023 | invalid webhook trigger options: \"localhost\" is no network",
+            ),
+            (
+                r#"{"handshake": "meta"}"#,
+                "22023 | invalid webhook trigger options: the handshake of meta needs a \"verify_token\"",
+            ),
+            (
+                "[]",
+                "22023 | invalid webhook trigger options: expected an object",
+            ),
+        ] {
+            let error = add(options);
+            assert!(error.starts_with(start), "{error}");
+        }
+        assert_eq!(
+            text("select count(*) from actionflow.triggers where kind = 'webhook'"),
+            "0"
+        );
+        assert!(
+            error_of("select actionflow.signature_preset('nobody')")
+                .starts_with("22023 | there is no signature preset for \"nobody\"")
+        );
+    }
+}

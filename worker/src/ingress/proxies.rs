@@ -1,0 +1,90 @@
+//! Where a request came from, when proxies stand before the worker.
+
+use std::net::IpAddr;
+
+use axum::http::HeaderMap;
+use axum::http::header::FORWARDED;
+use ipnet::IpNet;
+
+use super::forwarded::{X_FORWARDED_FOR, forwarded, x_forwarded_for};
+
+/// The proxies whose word about the sender's address is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Reads addresses and networks (`10.0.0.0/8`), separated by commas. An empty text means none.
+    ///
+    /// # Errors
+    /// The first part that is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim);
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        parts.map(network).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The address that a request came from: the connection's other side, unless that is a trusted proxy. Then it is the last
+    /// address in `Forwarded`, or else in `X-Forwarded-For`, that is no trusted proxy.
+    ///
+    /// A hop is believed about the one before it, and no further: where an element is unreadable the answer is the proxy that
+    /// passed it on. The same when both headers are there and differ, because a proxy writes one of them and passes the other
+    /// on as the sender wrote it.
+    #[must_use]
+    pub fn source(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.trusts(peer) {
+            return peer;
+        }
+        let forwarded = headers
+            .contains_key(FORWARDED)
+            .then(|| self.first_untrusted(peer, forwarded(headers)));
+        let x_forwarded_for = headers
+            .contains_key(X_FORWARDED_FOR)
+            .then(|| self.first_untrusted(peer, x_forwarded_for(headers)));
+        match (forwarded, x_forwarded_for) {
+            (Some(address), Some(other)) if address != other => peer,
+            (Some(address), _) | (None, Some(address)) => address,
+            (None, None) => peer,
+        }
+    }
+
+    fn first_untrusted(&self, peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
+        let mut nearest = peer;
+        for hop in hops {
+            let Some(hop) = hop else { break };
+            nearest = hop.to_canonical();
+            if !self.trusts(nearest) {
+                break;
+            }
+        }
+        nearest
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => text.parse::<IpNet>(),
+    };
+    let network = network
+        .map_err(|_| format!("{text:?} is not an address and not a network, such as 10.0.0.0/8"))?;
+    Ok(canonical(network))
+}
+
+/// Addresses are compared in their IPv4 form when they have one, so networks must be in that form, too.
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    match network {
+        IpNet::V6(v6) if v6.prefix_len() >= MAPPED => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => IpNet::new(v4.into(), v6.prefix_len() - MAPPED).unwrap_or(network),
+            None => network,
+        },
+        _ => network,
+    }
+}

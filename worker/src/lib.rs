@@ -55,7 +55,7 @@ pub use crate::worker::{Grace, Worker};
 
 use crate::db::PgQueue;
 use crate::deliver::Client;
-use crate::enrich::Enricher;
+use crate::enrich::{Enricher, on_own_thread};
 use crate::health::Health;
 use crate::ingress::{Ingress, QueueStats};
 use crate::telemetry::Metrics;
@@ -83,16 +83,18 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the worker has started, and listens on {address}");
 
     let client = Client::new(config.addresses)?;
+    // Connections belong to the thread that makes them.
+    let enrich_client = Client::new(config.addresses)?;
     let stop = CancellationToken::new();
     health.await_enrich();
     let enricher = Enricher {
         rendezvous: queue.clone(),
-        client: client.clone(),
+        client: enrich_client,
         grace: Grace::default(),
         health: health.clone(),
         metrics: metrics.clone(),
     };
-    let enriching = tokio::spawn({
+    let enriching = on_own_thread({
         let enriching = enricher.run(stop.clone().cancelled_owned());
         // Its end is the end of the worker, also when it is a defect.
         let ends_the_worker = stop.clone().drop_guard();
@@ -100,7 +102,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             enriching.await;
             drop(ends_the_worker);
         }
-    });
+    })
+    .context("start the thread of enrich")?;
     let worker = Worker {
         queue,
         client,
@@ -120,6 +123,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     ticking.abort();
     serving.abort();
     ended?;
+    let enriched = enriched.context("answer enrich requests")?;
     enriched.context("answer enrich requests")?;
     tracing::info!("the worker has ended");
     Ok(())

@@ -162,10 +162,12 @@ set search_path = pg_catalog, pg_temp
 begin atomic
     insert into actionflow._webhook_rejection as r (
         trigger_id, status, slot, total, rejected_at, reason, field, method, content_type, body_bytes, remote_addr)
-    values (_note_rejection.trigger_id, _note_rejection.status,
+    select w.trigger_id, _note_rejection.status,
         (nextval('actionflow._webhook_rejection_seq') % 16)::int, 1, actionflow._now(), _note_rejection.reason,
         _note_rejection.field, _note_rejection.method, _note_rejection.content_type, _note_rejection.body_bytes,
-        _note_rejection.remote_addr)
+        _note_rejection.remote_addr
+    -- Locked, because the trigger may be removed at this moment; then there is nobody left to tell.
+    from (select w.trigger_id from actionflow._webhook as w where w.trigger_id = _note_rejection.trigger_id for key share) as w
     on conflict on constraint _webhook_rejection_pkey do update
     set total = r.total + 1, rejected_at = excluded.rejected_at, reason = excluded.reason, field = excluded.field,
         method = excluded.method, content_type = excluded.content_type, body_bytes = excluded.body_bytes,

@@ -31,13 +31,19 @@ pub(crate) fn now() -> Result<TimestampWithTimeZone, Error> {
     moved.ok_or_else(|| Error::Internal("the clock has no time".to_owned()))
 }
 
-/// The wall clock in microseconds since 1970, or the moment that `actionflow.now` sets: what segments take for now. Not
-/// the transaction's time, which in a long transaction lies before crossings that have been made since.
-pub(crate) fn segments_now() -> Result<i64, Error> {
+/// The wall clock in microseconds since 1970, or the moment that `actionflow.now` sets: for what must not be as old as a long
+/// transaction.
+pub(crate) fn wall_now() -> Result<i64, Error> {
     Ok(match guc::now() {
         None => unix_microseconds(pg::clock::wall_clock()),
         Some(_) => unix_microseconds(now()?),
     })
+}
+
+/// What segments take for now. Not the transaction's time, which in a long transaction lies before crossings that have been
+/// made since.
+pub(crate) fn segments_now() -> Result<i64, Error> {
+    wall_now()
 }
 
 /// The clock of segments once locks have been waited for: whoever held them may have emitted events later than `now`, which

@@ -57,7 +57,7 @@ pub use crate::worker::{Grace, Worker};
 
 use crate::db::{PgQueue, PgWebhooks};
 use crate::deliver::Client;
-use crate::enrich::Enricher;
+use crate::enrich::{Enricher, on_own_thread};
 use crate::health::Health;
 use crate::ingress::{Ingress, Limits};
 use crate::telemetry::Metrics;
@@ -97,22 +97,25 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the worker has started, and listens on {address}");
 
     let client = Client::new(config.addresses)?;
+    // Connections belong to the thread that makes them.
+    let enrich_client = Client::new(config.addresses)?;
     health.await_enrich();
     let enricher = Enricher {
         rendezvous: queue.clone(),
-        client: client.clone(),
+        client: enrich_client,
         grace,
         health: health.clone(),
         metrics: metrics.clone(),
     };
-    let enriching = tokio::spawn({
+    let enriching = on_own_thread({
         let enriching = enricher.run(stop.clone().cancelled_owned());
         let ends_the_worker = stop.clone().drop_guard();
         async move {
             enriching.await;
             drop(ends_the_worker);
         }
-    });
+    })
+    .context("start the thread of enrich")?;
     let worker = Worker {
         queue,
         client,
@@ -132,6 +135,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     ticking.abort();
     let served = serving.await;
     ended?;
+    let enriched = enriched.context("answer enrich requests")?;
     enriched.context("answer enrich requests")?;
     served.context("serve HTTP requests")?;
     tracing::info!("the worker has ended");

@@ -19,6 +19,14 @@ const RECEIVERS: usize = 64;
 /// Endpoints of all databases whose gates are kept; those beyond have none.
 const GATES: usize = 1024;
 
+/// Where the client's socket is in `FeBeWaitSet`.
+const SOCKET: i32 = 0;
+
+unsafe extern "C-unwind" {
+    /// libpq/libpq.h, the same in 15 to 18: the socket, the backend's latch, the end of the server.
+    static FeBeWaitSet: *mut pg_sys::WaitEventSet;
+}
+
 /// The gate of an endpoint of a database.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
@@ -211,23 +219,34 @@ pub(crate) fn sleep(time: Duration) {
 
 /// As [`sleep`], and ends the session when the client has gone, which Postgres itself would notice too late.
 pub(crate) fn sleep_while_connected(time: Duration) {
-    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    // SAFETY: a backend's own latch and socket; the socket is the first member of Port in 15 to 18.
+    // SAFETY: set before any user code runs in a backend; only one that has a client has it.
+    let events = unsafe { FeBeWaitSet };
+    // SAFETY: as above.
+    if events.is_null() || !unsafe { pg_sys::WaitEventSetCanReportClosed() } {
+        return sleep(time);
+    }
+    // The set with which Postgres waits for the client's messages, because a new one for each wait would cost five system calls.
+    // SAFETY: a backend's own latch and events. Whoever else waits by this set says first for what of the socket, as is done here.
     unsafe {
-        let mut socket = pg_sys::PGINVALID_SOCKET;
-        if !pg_sys::MyProcPort.is_null() && pg_sys::WaitEventSetCanReportClosed() {
-            socket = *pg_sys::MyProcPort.cast::<pg_sys::pgsocket>();
-            events |= pg_sys::WL_SOCKET_CLOSED;
-        }
-        let happened = pg_sys::WaitLatchOrSocket(
-            pg_sys::MyLatch,
-            events as i32,
-            socket,
+        pg_sys::ModifyWaitEvent(
+            events,
+            SOCKET,
+            pg_sys::WL_SOCKET_CLOSED,
+            std::ptr::null_mut(),
+        );
+        let mut happened = std::mem::zeroed::<pg_sys::WaitEvent>();
+        pg_sys::WaitEventSetWait(
+            events,
             milliseconds(time) as _,
+            &mut happened,
+            1,
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
-        if happened as u32 & pg_sys::WL_SOCKET_CLOSED != 0 {
+        if happened.events & pg_sys::WL_POSTMASTER_DEATH != 0 {
+            pg_sys::proc_exit(1);
+        }
+        if happened.events & pg_sys::WL_SOCKET_CLOSED != 0 {
             pg_sys::ClientConnectionLost = 1;
             pg_sys::InterruptPending = 1;
         }

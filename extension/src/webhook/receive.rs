@@ -20,7 +20,6 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::Mode;
 use crate::flows::{Answer, Start, Status, start_payloads};
-use crate::pg;
 use crate::pg::call::Call;
 use crate::pg::jsonb;
 use crate::pg::jsonb_reader::header_pairs;
@@ -35,6 +34,8 @@ struct Received<'a> {
     headers: &'a [(&'a str, &'a str)],
     body: &'a [u8],
     address: Option<IpAddr>,
+    /// In microseconds since 1970.
+    at: i64,
 }
 
 /// An answer to the sender: an object is JSON, a text is `text/plain`, null is no body.
@@ -67,16 +68,16 @@ pub(crate) fn receive_webhook(
 {
     let call = Call::new(fcinfo);
     let token: &str = call.argument(0).unwrap_or_default();
+    let at = clock::wall_now()?;
     let answer = |headers: &[(&str, &str)]| {
-        receive(
-            token,
-            &Received {
-                method: call.argument(1).unwrap_or_default(),
-                headers,
-                body: call.argument(3).unwrap_or_default(),
-                address: call.argument::<Inet>(4).and_then(|text| address(&text)),
-            },
-        )
+        let request = Received {
+            method: call.argument(1).unwrap_or_default(),
+            headers,
+            body: call.argument(3).unwrap_or_default(),
+            address: call.argument::<Inet>(4).and_then(|text| address(&text)),
+            at,
+        };
+        receive(token, &request)
     };
     let reply = match call.datum(2) {
         None => answer(&[]),
@@ -265,13 +266,13 @@ fn beginning(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_KEPT_BYTES)]
 }
 
-impl Received<'_> {
-    fn signed(&self) -> Request<'_> {
+impl<'a> Received<'a> {
+    fn signed(&self) -> Request<'a> {
         Request {
             method: self.method,
             headers: self.headers,
             body: self.body,
-            now: clock::unix_microseconds(pg::clock::wall_clock()),
+            now: self.at,
         }
     }
 }

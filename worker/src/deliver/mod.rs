@@ -10,7 +10,7 @@ mod guard;
 mod record;
 mod request;
 
-pub(crate) use answer::usable;
+pub(crate) use answer::{Unusable, usable};
 pub(crate) use attempt::{Attempts, panic_message};
 pub use client::{Client, Failure, Limit, Response};
 pub(crate) use directory::{Directory, MAX_ENDPOINTS, Target, Targets};

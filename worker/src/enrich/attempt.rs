@@ -1,5 +1,6 @@
 //! One HTTP request of an enrich request, and what its answer means.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actionflow_core::enrich::answer::{Answer, MAX_ANSWER_BYTES};
@@ -7,15 +8,20 @@ use actionflow_core::enrich::reply::{Failure, FailureKind};
 use actionflow_core::outcome::SendError;
 use actionflow_core::retry::parse_retry_after;
 use bytes::Bytes;
+use reqwest::Request;
 use tokio::time::Instant;
 
-use crate::deliver::{self, Client, Limit, Response, Target, prepare, usable};
+use super::thread::aside;
+use crate::deliver::{self, Client, Limit, Response, Target, Unusable, prepare, usable};
 
 /// The wait before the second attempt, when the endpoint asks for no longer one.
 const RETRY_WAIT: Duration = Duration::from_millis(50);
 
 /// With less time than this a second attempt is not worth its request.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
+
+/// So much is signed or read in the time that others can wait. A token takes longer to sign, however small it is.
+const QUICK_BYTES: usize = 64 * 1024;
 
 /// What came of an attempt.
 pub(super) struct Attempted {
@@ -27,7 +33,7 @@ pub(super) struct Attempted {
 /// Makes one attempt, which ends at the deadline at the latest.
 pub(super) async fn attempt(
     client: &Client,
-    target: &Target,
+    target: &Arc<Target>,
     id: i64,
     message: &Bytes,
     deadline: Instant,
@@ -45,17 +51,18 @@ pub(super) async fn attempt(
             )),
         };
     }
-    let sent = match prepare(target, id, message, left, SystemTime::now()) {
+    let sent = match request(target, id, message, left).await {
         Ok(request) => client.send(request, Limit::whole(MAX_ANSWER_BYTES)).await,
         Err(unsendable) => Err(unsendable),
     };
     let (status, result) = match sent {
         Ok(response) => (
             Some(response.status),
-            usable(&target.endpoint, id, &response, SystemTime::now()).map_err(|unusable| {
-                let wait = is_passing(response.status).then(|| asked_wait(&response));
-                (failure(unusable.kind(), &unusable.to_string()), wait)
-            }),
+            answer(target, id, response)
+                .await
+                .map_err(|(unusable, wait)| {
+                    (failure(unusable.kind(), &unusable.to_string()), wait)
+                }),
         ),
         Err(failure) => (failure.status, Err(unanswered(failure))),
     };
@@ -63,6 +70,42 @@ pub(super) async fn attempt(
     Attempted {
         status,
         result: result.map_err(|(failure, wait)| (failure, wait.filter(has_time))),
+    }
+}
+
+/// The request, ready to be sent.
+async fn request(
+    target: &Arc<Target>,
+    id: i64,
+    message: &Bytes,
+    timeout: Duration,
+) -> Result<Request, deliver::Failure> {
+    let is_quick = target.endpoint.set.is_none() && message.len() <= QUICK_BYTES;
+    let (target, message) = (target.clone(), message.clone());
+    let prepare = move || prepare(&target, id, &message, timeout, SystemTime::now());
+    match is_quick {
+        true => prepare(),
+        false => aside(prepare).await,
+    }
+}
+
+/// What a response says. One that is of no use comes with the wait after which the request may be made again.
+async fn answer(
+    target: &Arc<Target>,
+    id: i64,
+    response: Response,
+) -> Result<Answer, (Unusable, Option<Duration>)> {
+    let is_quick = response.body.len() <= QUICK_BYTES;
+    let target = target.clone();
+    let read = move || {
+        usable(&target.endpoint, id, &response, SystemTime::now()).map_err(|unusable| {
+            let wait = is_passing(response.status).then(|| asked_wait(&response));
+            (unusable, wait)
+        })
+    };
+    match is_quick {
+        true => read(),
+        false => aside(read).await,
     }
 }
 

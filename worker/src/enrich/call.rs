@@ -155,7 +155,7 @@ impl<R: Rendezvous> Calls<R> {
     async fn attempt(
         &self,
         call: &mut Call<'_>,
-        target: &Target,
+        target: &Arc<Target>,
         number: u32,
     ) -> Result<Answered, (Failure, Option<Duration>)> {
         let started_at = SystemTime::now();

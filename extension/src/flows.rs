@@ -1,6 +1,6 @@
 //! `start_flow`: starts by a call, with idempotency.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use actionflow_core::payload::TriggerPayload;
@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::event::Mode;
 use crate::run::Run;
 use crate::runs;
+use crate::start_keys;
 use crate::validation::check_size;
 
 /// What became of one target of one payload.
@@ -41,9 +42,6 @@ pub(crate) enum Status {
     Duplicate,
     Ignored,
 }
-
-/// A caller's invocation id and a customer: together they start a flow once.
-type Key = (String, String);
 
 /// Starts a flow for customers.
 ///
@@ -125,7 +123,7 @@ pub(crate) fn start_payloads(
             runs::test_users(ids.collect())?
         }
     };
-    let mut claims = claim_keys(engine, flow, mode, payloads, &test_users)?;
+    let mut claims = start_keys::claim(engine, flow, mode, payloads, &test_users)?;
     for payload in payloads {
         let unkeyed = start
             .shared_invocation
@@ -217,86 +215,4 @@ pub(crate) fn check_variables(
             })?;
     }
     Ok(())
-}
-
-struct Claim {
-    run_id: i64,
-    is_new: bool,
-}
-
-/// Takes the keys of all starts that have one. A key that another session is taking is waited for: when that commits,
-/// it is a duplicate, when it rolls back, it is ours.
-fn claim_keys(
-    engine: &Engine,
-    flow: &Flow,
-    mode: Mode,
-    payloads: &[TriggerPayload],
-    test_users: &HashSet<String>,
-) -> Result<HashMap<Key, Claim>, Error> {
-    let mut keys: Vec<Key> = payloads
-        .iter()
-        .filter_map(|payload| payload.flow_invocation_id.as_ref().map(|id| (id, payload)))
-        .flat_map(|(id, payload)| {
-            payload
-                .target_user_ids
-                .iter()
-                .map(|user| (id.clone(), user.clone()))
-        })
-        .filter(|(_, user)| mode == Mode::Live || test_users.contains(user))
-        .collect();
-    if keys.is_empty() {
-        return Ok(HashMap::new());
-    }
-    // In one order, so that two sessions with the same keys wait for each other one way only.
-    keys.sort_unstable();
-    keys.dedup();
-    let run_ids: Vec<i64> = keys.iter().map(|_| engine.next_run_id()).collect();
-    let invocations: Vec<&str> = keys.iter().map(|(id, _)| id.as_str()).collect();
-    let users: Vec<&str> = keys.iter().map(|(_, user)| user.as_str()).collect();
-    Spi::connect_mut(|client| {
-        client.update(
-            "insert into actionflow._start_key (flow_id, mode, flow_invocation_id, user_id, run_id, started_at)
-             select $1, $2, k.flow_invocation_id, k.user_id, k.run_id, $6
-             from unnest($3::text[], $4::text[], $5::bigint[]) with ordinality as k (flow_invocation_id, user_id, run_id, position)
-             order by k.position
-             on conflict do nothing",
-            None,
-            &[
-                flow.id.into(),
-                mode.as_str().into(),
-                invocations.clone().into(),
-                users.clone().into(),
-                run_ids.clone().into(),
-                engine.stamp.now.into(),
-            ],
-        )?;
-        let table = client.update(
-            "select k.flow_invocation_id, k.user_id, k.run_id
-             from unnest($3::text[], $4::text[]) as g (flow_invocation_id, user_id)
-             join actionflow._start_key as k
-                 on k.flow_id = $1 and k.mode = $2
-                 and k.flow_invocation_id = g.flow_invocation_id and k.user_id = g.user_id",
-            None,
-            &[
-                flow.id.into(),
-                mode.as_str().into(),
-                invocations.into(),
-                users.into(),
-            ],
-        )?;
-        let ours: HashSet<i64> = run_ids.into_iter().collect();
-        let mut claims = HashMap::new();
-        for row in table {
-            if let (Some(id), Some(user), Some(run_id)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
-                claims.insert(
-                    (id, user),
-                    Claim {
-                        run_id,
-                        is_new: ours.contains(&run_id),
-                    },
-                );
-            }
-        }
-        Ok(claims)
-    })
 }

@@ -29,6 +29,7 @@ mod runs;
 mod segment;
 mod segments;
 mod sql;
+mod start_keys;
 mod store;
 mod validation;
 mod wakeup;

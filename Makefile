@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build check test test-unit test-postgres test-e2e demo bench clean
+.PHONY: help setup build check test test-unit test-postgres test-e2e test-fuzz demo bench clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -13,8 +13,8 @@ build: setup ## build the worker, and the extension for PostgreSQL 18, in releas
 check: setup ## formatting, lints, rules for SQL files
 	@scripts/check
 
-test: setup ## everything: check, unit, property, in-Postgres and end-to-end tests
-	@scripts/test check unit postgres e2e
+test: setup ## everything: check, unit, property, in-Postgres and end-to-end tests, and some fuzzing
+	@scripts/test check unit postgres e2e fuzz
 
 test-unit: setup ## unit and property tests
 	@scripts/test unit
@@ -24,6 +24,9 @@ test-postgres: setup ## tests inside PostgreSQL 15 and 18
 
 test-e2e: setup ## end-to-end tests against both servers and a release worker
 	@scripts/test e2e
+
+test-fuzz: setup ## fuzz what reads hostile input, 15 s for each target
+	@scripts/test fuzz
 
 demo: build ## real customers, real purchases, signed requests; ONCE=1 ends by itself
 	@demo/run

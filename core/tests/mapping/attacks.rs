@@ -263,6 +263,7 @@ fn promises_neither_run_nor_stay() {
         "async function* g() { for (;;) yield 1 } function map() { g().next(); return 1 }",
         "function map() { import('fs'); return 1 }",
         "async function f() { await 0; for (;;); } function map() { f(); return 1 }",
+        "async function f(n) { const x = Array(100).fill(n); await 0; return x } function map() { for (let i = 0; i < 20; i++) f(i); return 1 }",
         "function map() { (async () => {})().then(function again() { return (async () => {})().then(again) }); return 1 }",
     ] {
         for _ in 0..3 {

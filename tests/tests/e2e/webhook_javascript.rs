@@ -52,6 +52,14 @@ const ENDLESS: &[&str] = &[
 
 /// Bodies that want more memory or stack than there is.
 const LARGE: &[&str] = &[
+    "const o = {}; for (let i = 0; ; i++) o[i] = i",
+    "const o = {}; for (let i = 0; ; i++) o['k' + i] = i",
+    "const a = []; for (;;) a.push((function f() {}).bind(null, a.length))",
+    "const a = []; for (;;) a.push(class { static x = 1; m() {} })",
+    "const a = []; for (;;) a.push(new Proxy({}, {}), new RegExp('(a|b)*' + a.length), new Error('x'), new Map([[{}, a]]))",
+    "const a = []; for (;;) a.push((async () => { await 1 })(), (function* () { yield a })())",
+    "for (;;) try { (() => { const a = []; for (;;) a.push(class { static x = 1; m() {} }) })() } catch { }",
+    "for (;;) try { (() => { const a = []; for (;;) a.push({a}) })() } catch { }",
     "const a = []; for (;;) a.push(new Array(1e6).fill(7))",
     "const a = []; for (;;) a.push({a: {b: {c: []}}})",
     "let s = 'x'; for (;;) s += s",

@@ -2515,22 +2515,7 @@ void JS_SetSharedArrayBufferFunctions(JSRuntime *rt,
 int JS_EnqueueJob(JSContext *ctx, JSJobFunc *job_func,
                   int argc, JSValueConst *argv)
 {
-    JSRuntime *rt = ctx->rt;
-    JSJobEntry *e;
-    int i;
-
-    assert(!rt->in_free);
-
-    e = js_malloc(ctx, sizeof(*e) + argc * sizeof(JSValue));
-    if (!e)
-        return -1;
-    e->ctx = ctx;
-    e->job_func = job_func;
-    e->argc = argc;
-    for(i = 0; i < argc; i++) {
-        e->argv[i] = js_dup(argv[i]);
-    }
-    list_add_tail(&e->link, &rt->job_list);
+    /* Nothing ever runs jobs here: scripts cannot wait. A queue would only keep what is in it. */
     return 0;
 }
 
@@ -8676,17 +8661,17 @@ static no_inline __exception int __js_poll_interrupts(JSContext *ctx)
 {
     JSRuntime *rt = ctx->rt;
     ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;
+    if (rt->interrupt_handler) {
+        if (rt->interrupt_handler(rt, rt->interrupt_opaque)) {
+            JS_ThrowInterrupted(ctx);
+            return -1;
+        }
+    }
     if (unlikely(rt->malloc_state.malloc_size > rt->malloc_state.malloc_limit - 1)) {
         JS_RunGC(rt);
         if (rt->malloc_state.malloc_size > rt->malloc_state.malloc_limit - 1) {
             JS_ThrowOutOfMemory(ctx);
             JS_SetUncatchableError(ctx, rt->current_exception);
-            return -1;
-        }
-    }
-    if (rt->interrupt_handler) {
-        if (rt->interrupt_handler(rt, rt->interrupt_opaque)) {
-            JS_ThrowInterrupted(ctx);
             return -1;
         }
     }

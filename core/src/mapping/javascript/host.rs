@@ -24,14 +24,13 @@ const MAX_SCRIPTS: usize = 64;
 const MAX_LEFT_BYTES: i64 = 1 << 20;
 /// So that a script which makes the engine lose memory ends its own service, and not the server's.
 const MAX_ABANDONED: u32 = 8;
-/// Promises have no use here; what async functions have queued is ended, in some tens of milliseconds at most.
-const MAX_JOBS: u32 = 10_000;
 /// How scripts are called in stack traces; the name that rquickjs gives to what it evaluates.
 pub(super) const FILE: &str = "eval_script";
 const REALM: &str = include_str!("realm.js");
 
 /// No typed arrays, weak references, proxies and big integers, which the realm takes away as well: each has ways to work for
-/// long without asking whether to stop. Promises must be known, or async functions confuse the engine.
+/// long without asking whether to stop. Promises must be known, or async functions confuse the
+/// engine; what they wait for never comes, because the patched engine queues nothing.
 type Intrinsics = (
     intrinsic::Date,
     intrinsic::Eval,
@@ -212,21 +211,15 @@ impl Host {
     /// Leaves everything as the next call should find it.
     fn settle(&mut self, trouble: Option<&Trouble>) {
         let is_sound = matches!(trouble, None | Some(Trouble::Thrown(_)));
-        if is_sound && !self.runtime.is_job_pending() {
+        if is_sound {
             return;
-        }
-        self.watch.set(|| true);
-        for _ in 0..MAX_JOBS {
-            if matches!(self.runtime.execute_pending_job(), Ok(false)) {
-                break;
-            }
         }
         self.scripts.clear();
         self.context = None;
         self.is_fresh = true;
         self.runtime.run_gc();
         let is_clean = self.runtime.memory_usage().malloc_size < MAX_LEFT_BYTES;
-        if (is_clean && !self.runtime.is_job_pending()) || self.abandoned == MAX_ABANDONED {
+        if is_clean || self.abandoned == MAX_ABANDONED {
             return;
         }
         if let Ok(runtime) = new_runtime(&self.watch) {

@@ -40,14 +40,11 @@ impl Refusal {
         match self {
             Self::Busy => drop(headers.insert(RETRY_AFTER, RETRY_BUSY)),
             Self::Unavailable => drop(headers.insert(RETRY_AFTER, RETRY_UNAVAILABLE)),
-            Self::Method => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT"));
-            }
             // What is left of the body is of no use, and where the next request begins is uncertain.
             Self::Malformed | Self::Slow => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Self::TooLarge | Self::Internal => {}
+            Self::Method | Self::TooLarge | Self::Internal => {}
         }
         response
     }
@@ -133,7 +130,11 @@ fn plain(status: StatusCode, text: String) -> Response<Body> {
 fn with_body(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let no_store = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // What a webhook takes beside is a matter of its configuration, so this is what is true of all.
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("POST, PUT"));
+    }
     response
 }

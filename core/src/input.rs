@@ -158,10 +158,12 @@ impl<'a> Object<'a> {
 
     /// The value under a key, when there is one and it is not null.
     pub(crate) fn get(&self, key: &str) -> Option<(&'a Value, Place)> {
-        self.map
-            .get(key)
-            .filter(|value| !value.is_null())
-            .map(|value| (value, self.place.key(key)))
+        self.find(key).map(|value| (value, self.place.key(key)))
+    }
+
+    /// As [`Object::get`], for those who need the place only when something is wrong there.
+    pub(crate) fn find(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
     }
 
     pub(crate) fn require(&self, key: &'static str) -> Result<(&'a Value, Place), Error> {
@@ -209,10 +211,10 @@ impl<'a> Object<'a> {
 
     /// An object of free content; empty when absent.
     pub(crate) fn free_object(&self, key: &str) -> Result<Map<String, Value>, Error> {
-        match self.get(key) {
+        match self.find(key) {
             None => Ok(Map::new()),
-            Some((Value::Object(map), _)) => Ok(map.clone()),
-            Some((value, place)) => Err(place.wrong_type("an object", value)),
+            Some(Value::Object(map)) => Ok(map.clone()),
+            Some(value) => Err(self.place.key(key).wrong_type("an object", value)),
         }
     }
 }

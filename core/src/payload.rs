@@ -49,22 +49,19 @@ impl TriggerPayload {
 
     /// The payload as JSON, with every id as a string; what is empty is left out.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub fn into_json(self) -> Value {
         let mut json = Map::new();
-        json.insert(
-            "targetUserIds".to_owned(),
-            self.target_user_ids.clone().into(),
-        );
-        if let Some(id) = &self.flow_invocation_id {
-            json.insert("flowInvocationId".to_owned(), id.clone().into());
+        json.insert("targetUserIds".to_owned(), self.target_user_ids.into());
+        if let Some(id) = self.flow_invocation_id {
+            json.insert("flowInvocationId".to_owned(), id.into());
         }
         for (key, part) in [
-            ("variables", &self.variables),
-            ("notificationDetail", &self.notification_detail),
-            ("metadata", &self.metadata),
+            ("variables", self.variables),
+            ("notificationDetail", self.notification_detail),
+            ("metadata", self.metadata),
         ] {
             if !part.is_empty() {
-                json.insert(key.to_owned(), Value::Object(part.clone()));
+                json.insert(key.to_owned(), Value::Object(part));
             }
         }
         Value::Object(json)
@@ -72,8 +69,11 @@ impl TriggerPayload {
 
     fn parse(json: &Value, place: Place) -> Result<Self, Error> {
         let object = Object::read(place, json, KEYS)?;
-        let (targets, targets_place) = object.require("targetUserIds")?;
-        let target_user_ids = parse_targets(targets, &targets_place)?;
+        const TARGETS: &str = "targetUserIds";
+        let targets = object
+            .find(TARGETS)
+            .ok_or_else(|| object.place.error(Kind::MissingKey(TARGETS)))?;
+        let target_user_ids = read_targets(targets, || object.place.key(TARGETS))?;
         Self::parse_rest(&object, target_user_ids)
     }
 
@@ -82,10 +82,11 @@ impl TriggerPayload {
         object: &Object<'_>,
         target_user_ids: Vec<String>,
     ) -> Result<Self, Error> {
-        let flow_invocation_id = match object.get("flowInvocationId") {
-            None => None,
-            Some((value, place)) => Some(parse_id(value, &place)?),
-        };
+        const INVOCATION: &str = "flowInvocationId";
+        let flow_invocation_id = object
+            .find(INVOCATION)
+            .map(|value| parse_id(value, || object.place.key(INVOCATION)))
+            .transpose()?;
         Ok(Self {
             target_user_ids,
             flow_invocation_id,
@@ -97,18 +98,26 @@ impl TriggerPayload {
 }
 
 pub(crate) fn parse_targets(value: &Value, place: &Place) -> Result<Vec<String>, Error> {
+    read_targets(value, || place.clone())
+}
+
+/// The place is asked for when something is wrong there.
+fn read_targets(value: &Value, place: impl Fn() -> Place) -> Result<Vec<String>, Error> {
     let list = match value {
         Value::Array(list) => list.as_slice(),
         one @ (Value::String(_) | Value::Number(_)) => std::slice::from_ref(one),
-        other => return Err(place.wrong_type("an array of user ids", other)),
+        other => return Err(place().wrong_type("an array of user ids", other)),
     };
     if list.is_empty() {
-        return Err(place.unusable("the list of targets is empty", "Name at least one user id."));
+        return Err(place().unusable("the list of targets is empty", "Name at least one user id."));
+    }
+    if let [one] = list {
+        return Ok(vec![parse_id(one, || place().index(0))?]);
     }
     let mut seen = std::collections::HashSet::with_capacity(list.len());
     let mut ids = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
-        let id = parse_id(value, &place.index(index))?;
+        let id = parse_id(value, || place().index(index))?;
         if seen.insert(id.clone()) {
             ids.push(id);
         }
@@ -117,22 +126,22 @@ pub(crate) fn parse_targets(value: &Value, place: &Place) -> Result<Vec<String>,
 }
 
 /// A non-empty string, or a whole number, whose text form is meant.
-fn parse_id(value: &Value, place: &Place) -> Result<String, Error> {
+fn parse_id(value: &Value, place: impl Fn() -> Place) -> Result<String, Error> {
     let id = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
-        other => return Err(place.wrong_type("a string", other)),
+        other => return Err(place().wrong_type("a string", other)),
     };
     check_id(&id, place)?;
     Ok(id)
 }
 
-fn check_id(id: &str, place: &Place) -> Result<(), Error> {
+fn check_id(id: &str, place: impl Fn() -> Place) -> Result<(), Error> {
     if id.is_empty() {
-        return Err(place.unusable("an id is empty", "Give the id as a non-empty string."));
+        return Err(place().unusable("an id is empty", "Give the id as a non-empty string."));
     }
     if id.len() > MAX_ID_BYTES {
-        return Err(place.error(Kind::TooLarge {
+        return Err(place().error(Kind::TooLarge {
             what: "an id",
             limit: format!("{MAX_ID_BYTES} bytes"),
         }));
@@ -154,7 +163,7 @@ pub fn is_web_address(text: &str) -> bool {
 /// # Errors
 /// When it is empty or too long.
 pub fn check_user_id(id: &str) -> Result<(), Error> {
-    check_id(id, &Place::root("user id"))
+    check_id(id, || Place::root("user id"))
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ fn script(source: &str) -> Option<Mapping> {
 
 /// A deadline as in a backend. One that the engine does not keep shows as a time-out of the fuzzer.
 fn is_over() -> bool {
-    STARTED.get().is_some_and(|started| started.elapsed() > Duration::from_millis(30))
+    STARTED
+        .get()
+        .is_some_and(|started| started.elapsed() > Duration::from_millis(30))
 }
 
 fn start() {
@@ -41,7 +43,10 @@ fuzz_target!(|data: &[u8]| {
     };
     let payload: Value = json!({"id": "u1", "list": [1, 2.5, null], "text": "é☺"});
     // Inputs are mostly bodies of functions; whole scripts are tried as such.
-    for source in [source, &format!("function map(payload, request) {{ {source}\n}}")] {
+    for source in [
+        source,
+        &format!("function map(payload, request) {{ {source}\n}}"),
+    ] {
         let Some(mapping) = script(source) else {
             continue;
         };

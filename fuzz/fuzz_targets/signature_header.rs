@@ -11,13 +11,30 @@ use serde_json::json;
 static CONFIGS: LazyLock<Vec<(&str, Config)>> = LazyLock::new(|| {
     let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     [
-        ("stripe-signature", json!({"preset": "stripe", "secret": "c2VjcmV0LXNlY3JldA"})),
-        ("webhook-signature", json!({"preset": "standard-webhooks", "secret": key})),
-        ("x-hub-signature-256", json!({"preset": "github", "secret": "c2VjcmV0LXNlY3JldA"})),
-        ("recurly-signature", json!({"preset": "recurly", "secret": "c2VjcmV0LXNlY3JldA"})),
+        (
+            "stripe-signature",
+            json!({"preset": "stripe", "secret": "c2VjcmV0LXNlY3JldA"}),
+        ),
+        (
+            "webhook-signature",
+            json!({"preset": "standard-webhooks", "secret": key}),
+        ),
+        (
+            "x-hub-signature-256",
+            json!({"preset": "github", "secret": "c2VjcmV0LXNlY3JldA"}),
+        ),
+        (
+            "recurly-signature",
+            json!({"preset": "recurly", "secret": "c2VjcmV0LXNlY3JldA"}),
+        ),
     ]
     .into_iter()
-    .map(|(header, config)| (header, Config::parse(&config).expect("a good configuration")))
+    .map(|(header, config)| {
+        (
+            header,
+            Config::parse(&config).expect("a good configuration"),
+        )
+    })
     .collect()
 });
 

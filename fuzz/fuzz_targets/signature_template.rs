@@ -10,7 +10,11 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let (template, body) = text.split_once('\n').unwrap_or((text, ""));
-    for timestamp in [json!(null), json!({"header": "x-time"}), json!({"json": template})] {
+    for timestamp in [
+        json!(null),
+        json!({"header": "x-time"}),
+        json!({"json": template}),
+    ] {
         let config = json!({
             "algorithm": "sha256",
             "digest": "hex",
@@ -28,7 +32,10 @@ fuzz_target!(|data: &[u8]| {
             body: body.as_bytes(),
             now: 1_600_000_000_000_000,
         };
-        assert!(config.verify(&request).is_err(), "a wrong signature verified");
+        assert!(
+            config.verify(&request).is_err(),
+            "a wrong signature verified"
+        );
         let _ = config.request_id(&request);
     }
 });

@@ -192,7 +192,8 @@ async fn verify_large(client: &Client, bytes: usize) -> Result<f64> {
 /// Bytes a second at which OpenSSL hashes blocks of this size.
 async fn openssl(bytes: usize) -> Result<f64> {
     let output = Command::new("openssl")
-        .args(["speed", "-mr", "-seconds", "1", "-evp", "sha256", "-bytes"])
+        .args(["speed", "-mr", "-elapsed", "-seconds", "1"])
+        .args(["-evp", "sha256", "-bytes"])
         .arg(bytes.to_string())
         .output()
         .await

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::check::json_bytes;
 use super::query::Query;
-use super::{Failure, MAX_RESULT_BYTES};
+use super::{Failure, MAX_RESULT_BYTES, Wanted};
 use crate::input::{Error, Kind, Object, Place};
 use crate::payload::parse_targets;
 
@@ -28,6 +28,7 @@ pub(super) struct Fields {
     targets: Vec<Spec>,
     invocation: Option<Spec>,
     parts: Vec<(&'static str, Part)>,
+    wanted: Wanted,
 }
 
 /// Where a value comes from.
@@ -59,11 +60,38 @@ impl Fields {
                 parts.push((name, Part::parse(value, &place)?));
             }
         }
-        Ok(Self {
+        let mut fields = Self {
             targets,
             invocation,
             parts,
-        })
+            wanted: Wanted::NOTHING,
+        };
+        let mut wanted = Wanted::NOTHING;
+        for query in fields.queries() {
+            wanted.add(query.start());
+        }
+        fields.wanted = wanted;
+        Ok(fields)
+    }
+
+    pub(super) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    fn queries(&self) -> impl Iterator<Item = &Query> {
+        let whole = self.parts.iter().filter_map(|(_, part)| match part {
+            Part::Whole(query) => Some(query),
+            Part::Named(_) => None,
+        });
+        let named = self.parts.iter().flat_map(|(_, part)| match part {
+            Part::Whole(_) => &[],
+            Part::Named(specs) => specs.as_slice(),
+        });
+        let specs = named.map(|(_, spec)| spec).chain(&self.targets);
+        specs
+            .chain(&self.invocation)
+            .filter_map(Spec::query)
+            .chain(whole)
     }
 
     pub(super) fn apply(&self, payload: &Value) -> Result<Value, Failure> {
@@ -117,7 +145,12 @@ impl Fields {
         if found_any {
             return Ok(targets);
         }
-        let queries: Vec<&str> = self.targets.iter().filter_map(Spec::query_text).collect();
+        let queries: Vec<&str> = self
+            .targets
+            .iter()
+            .filter_map(Spec::query)
+            .map(Query::text)
+            .collect();
         Err(Failure::at(
             FIELD,
             format!("nothing is found by {}", queries.join(", ")),
@@ -139,10 +172,10 @@ impl Spec {
         }
     }
 
-    fn query_text(&self) -> Option<&str> {
+    fn query(&self) -> Option<&Query> {
         match self {
             Self::Const(_) => None,
-            Self::Query(query) => Some(query.text()),
+            Self::Query(query) => Some(query),
         }
     }
 }

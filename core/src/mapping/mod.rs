@@ -9,10 +9,12 @@ mod fields;
 #[cfg(feature = "javascript")]
 mod javascript;
 mod query;
+mod wanted;
 
 use serde_json::Value;
 
 pub use check::checked_payload;
+pub use wanted::Wanted;
 
 use crate::input::{Error, Object, Place};
 use fields::Fields;
@@ -113,6 +115,21 @@ impl Mapping {
         Ok(Self { kind })
     }
 
+    /// What of a payload the mapping can look at.
+    #[must_use]
+    pub fn wanted(&self) -> &Wanted {
+        match &self.kind {
+            Kind::Fields(fields) => fields.wanted(),
+            _ => &Wanted::All,
+        }
+    }
+
+    /// Whether the request makes a difference to the mapping.
+    #[must_use]
+    pub fn reads_request(&self) -> bool {
+        !matches!(self.kind, Kind::None | Kind::Fields(_))
+    }
+
     /// What the mapping makes of a payload; not checked yet ([`checked_payload`] does that).
     ///
     /// `is_interrupted` is called now and then while JavaScript runs. It says whether to stop, must not unwind or jump, and
@@ -127,6 +144,8 @@ impl Mapping {
         request: &Request<'_>,
         is_interrupted: fn() -> bool,
     ) -> Result<Value, Failure> {
+        #[cfg(not(feature = "javascript"))]
+        let _ = (request, is_interrupted);
         match &self.kind {
             Kind::None => Ok(payload.clone()),
             Kind::Fields(fields) => fields.apply(payload),

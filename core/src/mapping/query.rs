@@ -27,7 +27,15 @@ pub(super) struct Query {
 #[derive(Debug, Clone)]
 enum Way {
     One(Vec<Step>),
-    Many(Box<JsonPath>, Shape),
+    Many(Box<Many>),
+}
+
+#[derive(Debug, Clone)]
+struct Many {
+    path: JsonPath,
+    shape: Shape,
+    /// The way to the value outside of which the query looks at nothing.
+    start: Vec<Step>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -67,9 +75,13 @@ impl Query {
             );
             place.unusable(message, NO_PATH)
         })?;
-        let way = match single_steps(text) {
-            Some(steps) => Way::One(steps),
-            None => Way::Many(Box::new(path), shape),
+        let way = match first_steps(text) {
+            (steps, true) => Way::One(steps),
+            (steps, false) => Way::Many(Box::new(Many {
+                path,
+                shape,
+                start: if shape.roots == 0 { steps } else { Vec::new() },
+            })),
         };
         Ok(Self {
             text: text.to_owned(),
@@ -92,24 +104,43 @@ impl Query {
         let Way::One(steps) = &self.way else {
             return None;
         };
-        steps.iter().try_fold(payload, |value, step| step.of(value))
+        walk(steps, payload)
+    }
+
+    /// The names, one inside of the other, of the value outside of which the query looks at nothing.
+    pub(super) fn start(&self) -> impl Iterator<Item = &str> {
+        let steps = match &self.way {
+            Way::One(steps) => steps,
+            Way::Many(many) => &many.start,
+        };
+        steps.iter().map_while(|step| match step {
+            Step::Name(name) => Some(name.as_str()),
+            Step::Index(_) => None,
+        })
     }
 
     /// Everything that the query finds, in its order.
     pub(super) fn all<'v>(&self, payload: &'v Value) -> Result<Vec<&'v Value>, Failure> {
         match &self.way {
             Way::One(_) => Ok(self.one(payload).into_iter().collect()),
-            Way::Many(path, shape) => {
-                if shape.visits(payload) > MAX_VISITS {
+            Way::Many(many) => {
+                let Some(start) = walk(&many.start, payload) else {
+                    return Ok(Vec::new());
+                };
+                if many.shape.visits(start) > MAX_VISITS {
                     return Err(Failure::new(format!(
                         "the payload holds too much for the query {}",
                         self.text
                     )));
                 }
-                Ok(path.query(payload).all())
+                Ok(many.path.query(payload).all())
             }
         }
     }
+}
+
+fn walk<'v>(steps: &[Step], payload: &'v Value) -> Option<&'v Value> {
+    steps.iter().try_fold(payload, |value, step| step.of(value))
 }
 
 impl Step {
@@ -202,39 +233,42 @@ fn extent(value: &Value) -> (u64, u64) {
     }
 }
 
-/// The steps of a valid query that can find one value at most; nothing for any other.
-fn single_steps(text: &str) -> Option<Vec<Step>> {
+/// The steps with which a valid query begins and that find one value at most, and whether they are all of it.
+fn first_steps(text: &str) -> (Vec<Step>, bool) {
     let mut steps = Vec::new();
-    let mut rest = text.strip_prefix('$')?;
+    let mut rest = text.strip_prefix('$').unwrap_or(text);
     loop {
         rest = rest.trim_start();
         if rest.is_empty() {
-            return Some(steps);
+            return (steps, true);
         }
-        if let Some(name) = rest.strip_prefix('.') {
-            let end = name
-                .find(['.', '[', ' ', '\t', '\n', '\r'])
-                .unwrap_or(name.len());
-            let (name, after) = name.split_at(end);
-            if name.is_empty() || name == "*" {
-                return None;
-            }
-            steps.push(Step::Name(name.to_owned()));
-            rest = after;
-        } else {
-            let inside = rest.strip_prefix('[')?.trim_start();
-            let (step, after) = match inside.bytes().next()? {
-                quote @ (b'\'' | b'"') => quoted_name(&inside[1..], quote)?,
-                _ => {
-                    let end = inside.find(|c: char| c != '-' && !c.is_ascii_digit())?;
-                    let (index, after) = inside.split_at(end);
-                    (Step::Index(index.parse().ok()?), after)
-                }
-            };
-            steps.push(step);
-            rest = after.trim_start().strip_prefix(']')?;
-        }
+        let Some((step, after)) = single_step(rest) else {
+            return (steps, false);
+        };
+        steps.push(step);
+        rest = after;
     }
+}
+
+/// The step with which the text begins, if it finds one value at most, and what follows it.
+fn single_step(text: &str) -> Option<(Step, &str)> {
+    if let Some(name) = text.strip_prefix('.') {
+        let end = name
+            .find(['.', '[', ' ', '\t', '\n', '\r'])
+            .unwrap_or(name.len());
+        let (name, after) = name.split_at(end);
+        return (!name.is_empty() && name != "*").then(|| (Step::Name(name.to_owned()), after));
+    }
+    let inside = text.strip_prefix('[')?.trim_start();
+    let (step, after) = match inside.bytes().next()? {
+        quote @ (b'\'' | b'"') => quoted_name(&inside[1..], quote)?,
+        _ => {
+            let end = inside.find(|c: char| c != '-' && !c.is_ascii_digit())?;
+            let (index, after) = inside.split_at(end);
+            (Step::Index(index.parse().ok()?), after)
+        }
+    };
+    Some((step, after.trim_start().strip_prefix(']')?))
 }
 
 /// The name up to the closing quote, and what follows it. The escapes are those of JSON, and `\'`.

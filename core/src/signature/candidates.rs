@@ -19,24 +19,25 @@ const MAX_CHARACTERS: usize = 128;
 pub(super) const MAX_CHECKS: usize = 2;
 
 /// A signature that was presented.
-#[derive(Clone, Copy)]
 pub(super) struct Signature {
     bytes: [u8; MAX_BYTES],
     length: u8,
 }
 
-/// The signatures for each check of a configuration. It lives on the stack: a request's signatures cost no allocation.
+/// The signatures for one check. Nearly every request has one, which costs no allocation.
+#[derive(Default)]
+pub(super) struct List {
+    first: Option<Signature>,
+    others: Vec<Signature>,
+}
+
+/// The signatures for each check of a configuration.
+#[derive(Default)]
 pub(super) struct Candidates {
-    lists: [[Signature; MAX_SIGNATURES]; MAX_CHECKS],
-    counts: [usize; MAX_CHECKS],
+    lists: [List; MAX_CHECKS],
 }
 
 impl Signature {
-    const NONE: Self = Self {
-        bytes: [0; MAX_BYTES],
-        length: 0,
-    };
-
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.bytes
             .get(..usize::from(self.length))
@@ -44,24 +45,37 @@ impl Signature {
     }
 
     fn new(bytes: &[u8]) -> Option<Self> {
-        let mut signature = Self::NONE;
+        let mut signature = Self {
+            bytes: [0; MAX_BYTES],
+            length: u8::try_from(bytes.len()).ok()?,
+        };
         signature
             .bytes
             .get_mut(..bytes.len())?
             .copy_from_slice(bytes);
-        signature.length = u8::try_from(bytes.len()).ok()?;
         Some(signature)
     }
 }
 
-impl Candidates {
-    pub(super) const fn new() -> Self {
-        Self {
-            lists: [[Signature::NONE; MAX_SIGNATURES]; MAX_CHECKS],
-            counts: [0; MAX_CHECKS],
-        }
+impl List {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.first.is_none()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Signature> {
+        self.first.iter().chain(&self.others)
+    }
+
+    fn push(&mut self, signature: Signature) {
+        if self.first.is_none() {
+            self.first = Some(signature);
+        } else {
+            self.others.push(signature);
+        }
+    }
+}
+
+impl Candidates {
     /// Reads what the request presents, in its body's JSON where the configuration says so.
     pub(super) fn read(
         &mut self,
@@ -69,8 +83,7 @@ impl Candidates {
         request: &Request<'_>,
         json: Option<&Value>,
     ) -> Result<(), Rejection> {
-        let places = self.lists.iter_mut().zip(&mut self.counts);
-        for (check, (list, count)) in config.checks.iter().zip(places) {
+        for (check, list) in config.checks.iter().zip(&mut self.lists) {
             let limit = match check.algorithm.is_asymmetric() {
                 true => MAX_PUBLIC_SIGNATURES,
                 false => MAX_SIGNATURES,
@@ -82,23 +95,21 @@ impl Candidates {
                     return Err(Rejection::ManySignatures);
                 }
                 // One that cannot be read does not spoil the others.
-                if let (Some(signature), Some(place)) = (check.decode(text), list.get_mut(*count)) {
-                    *place = signature;
-                    *count += 1;
+                if let Some(signature) = check.decode(text) {
+                    list.push(signature);
                 }
                 Ok(())
             })?;
         }
-        if self.counts == [0; MAX_CHECKS] {
+        if self.lists.iter().all(List::is_empty) {
             return Err(Rejection::NoSignature);
         }
         Ok(())
     }
 
     /// The signatures for each check, in the order of the checks.
-    pub(super) fn lists(&self) -> impl Iterator<Item = &[Signature]> {
-        let lists = self.lists.iter().zip(self.counts);
-        lists.map(|(list, count)| list.get(..count).unwrap_or_default())
+    pub(super) const fn lists(&self) -> &[List] {
+        &self.lists
     }
 }
 

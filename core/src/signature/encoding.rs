@@ -51,11 +51,7 @@ impl Encoding {
     /// The bytes that a text stands for, written into the buffer; `None` also when they do not fit into it.
     pub(super) fn decode_into<'b>(self, text: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
         let length = match self {
-            Self::Hex => {
-                let length = text.len() / 2;
-                hex::decode_to_slice(text, buffer.get_mut(..length)?).ok()?;
-                length
-            }
+            Self::Hex => unhex(text.as_bytes(), buffer)?,
             Self::Base64 => STANDARD.decode_slice(text, buffer).ok()?,
             Self::Base64Url => URL_SAFE.decode_slice(text, buffer).ok()?,
         };
@@ -70,6 +66,38 @@ impl Encoding {
             Self::Base64Url => URL_SAFE.decode(text).ok(),
         }
     }
+}
+
+/// What each byte means as a digit of hex.
+static DIGITS: [u8; 256] = digits();
+/// More than any digit, in bits that none has.
+const NO_DIGIT: u8 = 0xf0;
+
+const fn digits() -> [u8; 256] {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = b"0123456789abcdef"[value as usize];
+        digits[digit as usize] = value;
+        digits[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
+    }
+    digits
+}
+
+/// Writes the bytes that digits of hex stand for, and says how many. With a table and one check at the end, because this is done
+/// for every request: a check of each digit takes several times as long.
+fn unhex(text: &[u8], buffer: &mut [u8]) -> Option<usize> {
+    let (pairs, []) = text.as_chunks() else {
+        return None;
+    };
+    let mut seen = 0;
+    for (byte, [high, low]) in buffer.get_mut(..pairs.len())?.iter_mut().zip(pairs) {
+        let (high, low) = (DIGITS[usize::from(*high)], DIGITS[usize::from(*low)]);
+        seen |= high | low;
+        *byte = high << 4 | low;
+    }
+    (seen & NO_DIGIT == 0).then_some(pairs.len())
 }
 
 #[cfg(test)]
@@ -97,6 +125,14 @@ mod tests {
         }
         for text in ["-_9", "+/8=", "-_8==", "-"] {
             assert_eq!(decode(Encoding::Base64Url, text), None, "{text}");
+        }
+        for byte in 0..=u8::MAX {
+            let digit = char::from(byte).to_digit(16).filter(|_| byte.is_ascii());
+            let digit = digit.map(|digit| vec![digit as u8 * 16 + 15, 240 + digit as u8]);
+            let text = [byte, b'f', b'F', byte];
+            let mut buffer = [0; 2];
+            let length = unhex(&text, &mut buffer);
+            assert_eq!(length.map(|length| buffer[..length].to_vec()), digit);
         }
         let mut short = [0; 1];
         assert_eq!(Encoding::Hex.decode_into("0000", &mut short), None);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::Value;
 
-use super::candidates::{Candidates, Signature};
+use super::candidates::{Candidates, List};
 use super::config::{Check, Config, From, Id};
 use super::form;
 use super::key::{Algorithm, Material, is_same};
@@ -107,7 +107,7 @@ impl Config {
             true => Some(parse(request.body)?),
             false => None,
         };
-        let mut candidates = Candidates::new();
+        let mut candidates = Candidates::default();
         candidates.read(self, request, json.as_ref())?;
         let values = self.values(request, json.as_ref())?;
         let mut is_signed = false;
@@ -225,13 +225,7 @@ impl Config {
 
 impl Check {
     /// Whether one of the signatures was made with one of the keys.
-    fn fits(
-        &self,
-        signatures: &[Signature],
-        template: &Template,
-        values: &Values<'_>,
-        now: i64,
-    ) -> bool {
+    fn fits(&self, signatures: &List, template: &Template, values: &Values<'_>, now: i64) -> bool {
         if signatures.is_empty() {
             return false;
         }
@@ -271,7 +265,7 @@ impl Check {
 }
 
 /// Looks at all of them, so that the time does not tell which one it was.
-fn is_among(signatures: &[Signature], tag: &[u8]) -> bool {
+fn is_among(signatures: &List, tag: &[u8]) -> bool {
     signatures
         .iter()
         .fold(false, |found, one| found | is_same(one.as_bytes(), tag))

@@ -238,7 +238,7 @@ fn recursion_is_bounded() {
         "`${".repeat(20_000),
         "function f(){".repeat(5_000),
         "x=>".repeat(20_000),
-        "-".repeat(1) + &" -".repeat(30_000),
+        " -".repeat(30_000),
         format!("/{}/", "(?:".repeat(20_000)),
         format!("var {}", "[".repeat(30_000)),
     ] {

@@ -139,8 +139,8 @@ fn a_whole_part_must_be_one_object() {
 }
 
 #[test]
-fn mistakes_name_their_place() {
-    let cases = [
+fn mistakes_in_parts_name_their_place() {
+    all_refused(&[
         (
             json!({"variables": {"a": "customer"}}),
             "$.variables.a",
@@ -171,6 +171,12 @@ fn mistakes_name_their_place() {
             "$.variables",
             "expected an object of names",
         ),
+    ]);
+}
+
+#[test]
+fn mistakes_in_ids_and_kinds_name_their_place() {
+    all_refused(&[
         (
             json!({"targetUserIds": []}),
             "$.targetUserIds",
@@ -209,16 +215,20 @@ fn mistakes_name_their_place() {
         ),
         (json!({"kind": 3}), "$.kind", "expected a string"),
         (json!({"kind": null}), "$", "key \"kind\" is missing"),
-    ];
-    for (change, path, message) in cases {
-        let error = refused(&fields(change.clone()));
-        assert_eq!(error.path, path, "{change}");
-        assert!(error.to_string().contains(message), "{change}: {error}");
-    }
+    ]);
     assert_eq!(
         refused(&json!([])).to_string(),
         "invalid mapping: expected an object, got an array"
     );
+}
+
+/// Changes to a good mapping, each with the place of the mistake and what is said about it.
+fn all_refused(cases: &[(Value, &str, &str)]) {
+    for (change, path, message) in cases {
+        let error = refused(&fields(change.clone()));
+        assert_eq!(error.path, *path, "{change}");
+        assert!(error.to_string().contains(message), "{change}: {error}");
+    }
 }
 
 #[test]

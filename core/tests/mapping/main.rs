@@ -3,6 +3,7 @@
 mod checks;
 mod fields;
 mod queries;
+mod wanted;
 
 #[cfg(feature = "javascript")]
 mod attacks;

@@ -110,7 +110,7 @@ fn name() -> impl Strategy<Value = String> {
     ]
 }
 
-fn json_value() -> impl Strategy<Value = Value> {
+pub(super) fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<i8>().prop_map(Value::from),
@@ -125,7 +125,7 @@ fn json_value() -> impl Strategy<Value = Value> {
     })
 }
 
-fn singular_query() -> impl Strategy<Value = String> {
+pub(super) fn singular_query() -> impl Strategy<Value = String> {
     let quoted = |name: String, quote: char| {
         let escaped: String = name
             .chars()

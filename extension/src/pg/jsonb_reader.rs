@@ -22,8 +22,8 @@ const TYPE_FALSE: u32 = 0x2000_0000;
 const TYPE_TRUE: u32 = 0x3000_0000;
 const TYPE_NULL: u32 = 0x4000_0000;
 const TYPE_CONTAINER: u32 = 0x5000_0000;
-/// As deep as serde_json reads text.
-const MAX_DEPTH: usize = 128;
+/// As deep as `serde_json` reads text.
+pub(super) const MAX_DEPTH: usize = 128;
 /// Values that are aligned begin at multiples of this.
 const ALIGNMENT: usize = 4;
 const WORD: usize = size_of::<u32>();
@@ -34,6 +34,14 @@ pub(crate) struct Container<'a> {
     bytes: &'a [u8],
     /// Where the container begins in a value that is aligned.
     header: u32,
+}
+
+/// A key, a member or an element as it lies there, of which only the length is known yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    kind: u32,
+    /// Without the padding before a value that is aligned.
+    bytes: &'a [u8],
 }
 
 /// What an array or an object holds.
@@ -62,18 +70,32 @@ impl<'a> Container<'a> {
 
     /// The pairs of an object; nothing for anything else.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> + use<'a> {
-        let count = if self.header & IS_OBJECT != 0 {
-            self.count()
-        } else {
-            0
-        };
+        self.entry_pairs()
+            .filter_map(|(key, value)| match key.item() {
+                Item::Text(key) => Some((key, value.item())),
+                _ => None,
+            })
+    }
+
+    /// The pairs of an object, ordered by the length of their keys, and then by their bytes.
+    pub(super) fn entry_pairs(&self) -> impl Iterator<Item = (Entry<'a>, Entry<'a>)> + use<'a> {
+        let count = if self.is_object() { self.count() } else { 0 };
         // Keys come first, all of them, and then the values.
-        let keys = self.items(count * 2).take(count);
-        let values = self.items(count * 2).skip(count);
-        keys.zip(values).filter_map(|(key, value)| match key {
-            Item::Text(key) => Some((key, value)),
-            _ => None,
-        })
+        let keys = self.entries_of(count * 2).take(count);
+        keys.zip(self.entries_of(count * 2).skip(count))
+    }
+
+    /// Everything inside: the elements of an array; the keys and then the values of an object.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        self.entries_of(self.count() * if self.is_object() { 2 } else { 1 })
+    }
+
+    pub(super) fn is_object(&self) -> bool {
+        self.header & IS_OBJECT != 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The elements of an array; nothing for anything else.
@@ -91,6 +113,10 @@ impl<'a> Container<'a> {
     }
 
     fn items(&self, count: usize) -> impl Iterator<Item = Item<'a>> + use<'a> {
+        self.entries_of(count).map(Entry::item)
+    }
+
+    fn entries_of(&self, count: usize) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let bytes = self.bytes;
         let data = WORD + count * WORD;
         let mut end = 0;
@@ -103,23 +129,38 @@ impl<'a> Container<'a> {
             } else {
                 start + length
             };
-            Some(match entry & ENTRY_TYPE {
-                TYPE_TEXT => text(bytes.get(data + start..data + end)?),
-                TYPE_FALSE => Item::Boolean(false),
-                TYPE_TRUE => Item::Boolean(true),
-                TYPE_NULL => Item::Null,
-                kind @ (TYPE_NUMBER | TYPE_CONTAINER) => {
-                    let aligned = (data + start).next_multiple_of(ALIGNMENT);
-                    let value = bytes.get(aligned..data + end)?;
-                    match Container::new(value) {
-                        _ if kind == TYPE_NUMBER => Item::Number(value),
-                        Some(container) => Item::Container(container),
-                        None => Item::Broken,
-                    }
-                }
-                _ => Item::Broken,
-            })
+            let kind = entry & ENTRY_TYPE;
+            let first = match kind {
+                TYPE_NUMBER | TYPE_CONTAINER => (data + start).next_multiple_of(ALIGNMENT),
+                _ => data + start,
+            };
+            let bytes = bytes.get(first..data + end)?;
+            Some(Entry { kind, bytes })
         })
+    }
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub(super) fn container(self) -> Option<Container<'a>> {
+        if self.kind != TYPE_CONTAINER {
+            return None;
+        }
+        Container::new(self.bytes)
+    }
+
+    pub(super) fn item(self) -> Item<'a> {
+        match self.kind {
+            TYPE_TEXT => text(self.bytes),
+            TYPE_NUMBER => Item::Number(self.bytes),
+            TYPE_FALSE => Item::Boolean(false),
+            TYPE_TRUE => Item::Boolean(true),
+            TYPE_NULL => Item::Null,
+            _ => self.container().map_or(Item::Broken, Item::Container),
+        }
     }
 }
 
@@ -128,7 +169,7 @@ fn text(bytes: &[u8]) -> Item<'_> {
 }
 
 impl Item<'_> {
-    fn to_json(self, depth: usize) -> Option<Value> {
+    pub(super) fn to_json(self, depth: usize) -> Option<Value> {
         if depth > MAX_DEPTH {
             return None;
         }
@@ -173,10 +214,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 /// Headers of a request: an object whose values are texts or arrays of texts, or an array of pairs. What is anything else is
 /// no header.
 pub(crate) fn header_pairs(jsonb: &[u8]) -> Vec<(&str, &str)> {
-    let mut headers = Vec::new();
     let Some(root) = Container::new(jsonb) else {
-        return headers;
+        return Vec::new();
     };
+    // Room for all at once; not for more than requests have, because the number is only what the document says.
+    let mut headers = Vec::with_capacity(root.count().min(64));
     for (name, value) in root.pairs() {
         match value {
             Item::Text(value) => headers.push((name, value)),

@@ -5,6 +5,7 @@ mod catalog;
 mod customers;
 mod enrich;
 mod errors;
+mod jsonb;
 mod queue;
 mod segment_commands;
 mod segment_errors;

@@ -2,11 +2,8 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::pg::jsonb::with_bytes;
-    use crate::pg::jsonb_reader::header_pairs;
     use crate::tests::{error_of, run, scene, text};
     use pgrx::prelude::*;
-    use pgrx::{IntoDatum, JsonB};
     use serde_json::{Value, json};
 
     const SIGNATURE: &str = r#"{"algorithm": "sha256", "digest": "hex", "secret": "s3cret", "template": "[payload]",
@@ -55,107 +52,6 @@ mod tests {
                  end loop;
                  return sha256(outer_key || sha256(inner_key || convert_to(message, 'UTF8')));
              end $$");
-    }
-
-    #[pg_test]
-    fn headers_are_read_from_jsonb_as_json_says() {
-        let long = "x".repeat(300);
-        let many: Vec<Value> = (0..100)
-            .map(|i| json!([format!("h{i}"), i.to_string()]))
-            .collect();
-        let cases = [
-            (json!({}), vec![]),
-            (json!([]), vec![]),
-            (json!("text"), vec![]),
-            (json!(null), vec![]),
-            (
-                json!({"a": "1", "B": ["2", "3", 4, null]}),
-                vec![("B", "2"), ("B", "3"), ("a", "1")],
-            ),
-            (
-                json!({"n": 1, "t": true, "z": null, "o": {"a": "b"}, "s": ""}),
-                vec![("s", "")],
-            ),
-            (
-                json!([
-                    ["a", "1"],
-                    ["a", "2"],
-                    ["x"],
-                    ["x", "y", "z"],
-                    "s",
-                    1,
-                    ["n", 5]
-                ]),
-                vec![("a", "1"), ("a", "2")],
-            ),
-            (
-                json!({"é": "ü", "long": long.as_str(), "q": "\"\\\n"}),
-                vec![("q", "\"\\\n"), ("é", "ü"), ("long", long.as_str())],
-            ),
-        ];
-        for (json, expected) in cases {
-            let datum = JsonB(json.clone()).into_datum().expect("a value");
-            let found = with_bytes(datum, |bytes| {
-                let mut pairs: Vec<(String, String)> = header_pairs(bytes)
-                    .into_iter()
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .collect();
-                pairs.sort();
-                pairs
-            });
-            let mut expected: Vec<(String, String)> = expected
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect();
-            expected.sort();
-            assert_eq!(found, expected, "{json}");
-        }
-        let datum = JsonB(Value::Array(many)).into_datum().expect("a value");
-        let count = with_bytes(datum, |bytes| {
-            let pairs = header_pairs(bytes);
-            assert!(
-                pairs
-                    .iter()
-                    .enumerate()
-                    .all(|(i, pair)| *pair == (format!("h{i}").as_str(), i.to_string().as_str()))
-            );
-            pairs.len()
-        });
-        assert_eq!(count, 100);
-    }
-
-    #[pg_test]
-    fn documents_are_read_from_jsonb_as_their_text_says() {
-        for text in [
-            r#"{"a": [1, -2.50, 1e20, 12345678901234567890.000000001, true, false, null, "é\"", {"b": {}}, []], "": "x"}"#,
-            "5",
-            "\"text\"",
-            "null",
-            "true",
-            "[]",
-            "{}",
-            "[[[[1]]]]",
-            r#"[{"k": 0}, {"k": 0.1}, "padding", {"long key with text": [1, "x", 2, "yz", 3]}]"#,
-        ] {
-            let datum = Spi::get_one::<JsonB>(&format!("select '{text}'::jsonb"))
-                .expect("query")
-                .expect("a value")
-                .into_datum();
-            let by_text = crate::tests::text(&format!("select '{text}'::jsonb"));
-            let expected: Value = serde_json::from_str(&by_text).expect("JSON");
-            assert_eq!(
-                crate::pg::jsonb::to_json(datum.expect("a value")),
-                Some(expected)
-            );
-        }
-        let deep = |levels: usize| {
-            let text = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-            error_of(&format!(
-                "select actionflow.map_payload('{{\"kind\": \"none\"}}', '{text}')"
-            ))
-        };
-        assert!(deep(100).starts_with("22023 | "), "{}", deep(100));
-        assert!(deep(1_000).starts_with("54000 | the JSON nests deeper than 128 levels"));
     }
 
     #[pg_test]

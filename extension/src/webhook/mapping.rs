@@ -3,10 +3,9 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use actionflow_core::mapping::{self, Mapping, Request};
+use actionflow_core::mapping::{self, Mapping, Request, Wanted};
 use actionflow_core::payload::TriggerPayload;
 use actionflow_core::webhook::{self, Refusal};
-use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -15,6 +14,7 @@ use super::remembered::Remembered;
 use crate::error::Error;
 use crate::pg::call::Call;
 use crate::pg::jsonb_reader::header_pairs;
+use crate::pg::jsonb_writer::Written;
 use crate::pg::{jsonb, stop};
 use crate::validation::check_stored_size;
 
@@ -35,23 +35,33 @@ thread_local! {
     sql = "create function actionflow.map_payload(mapping jsonb, payload jsonb, headers jsonb default '{}')
 returns jsonb language c stable parallel safe as 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
 )]
-pub(crate) fn map_payload(fcinfo: pg_sys::FunctionCallInfo) -> Result<JsonB, ErrorReport> {
+pub(crate) fn map_payload(fcinfo: pg_sys::FunctionCallInfo) -> Result<Written, ErrorReport> {
     let call = Call::new(fcinfo);
     let mapping = call.datum(0).ok_or(Error::Null("mapping"))?;
     let payload = call.datum(1).ok_or(Error::Null("payload"))?;
     check_stored_size("the payload", jsonb::size(payload))?;
-    let payload = jsonb::to_json(payload).ok_or(Error::TooDeep)?;
-    let mapping =
-        MAPPINGS.with_borrow_mut(|known| known.get(mapping, |json| Ok(Mapping::parse(json)?)))?;
+    let mapping = MAPPINGS.with_borrow_mut(|known| known.get(mapping, parse));
+    // The payload's mistakes come first.
+    let wanted = mapping
+        .as_ref()
+        .map_or(&Wanted::All, |known| known.wanted());
+    let payload = jsonb::to_json_of(payload, wanted).ok_or(Error::TooDeep)?;
+    let mapping = mapping?;
     let map = |headers: &[(&str, &str)]| {
         let headers = webhook::without_credentials(headers, &[]);
         map(&mapping, &payload, "POST", &headers)
     };
-    let mapped = match call.datum(2) {
+    let mapped = match call.datum(2).filter(|_| mapping.reads_request()) {
         None => map(&[]),
         Some(headers) => jsonb::with_bytes(headers, |headers| map(&header_pairs(headers))),
     };
-    Ok(JsonB(mapped.map_err(Error::from)?.to_json()))
+    let json = mapped.map_err(Error::from)?.into_json();
+    Ok(Written::new(&json)
+        .ok_or_else(|| Error::Internal("the payload does not fit into jsonb".to_owned()))?)
+}
+
+fn parse(mapping: &Value) -> Result<Mapping, Error> {
+    Ok(Mapping::parse(mapping)?)
 }
 
 /// What a mapping makes of a payload, or why it makes nothing.

@@ -127,7 +127,7 @@ fn test_mapping(trigger_id: Option<i64>, mapping: Option<JsonB>) -> Result<JsonB
         .map_err(|refusal| Error::Sample(refusal.reason))?;
     let payload =
         mapping::map(&mapping, &payload, &sample.method, &headers).map_err(Error::from)?;
-    Ok(JsonB(payload.to_json()))
+    Ok(JsonB(payload.into_json()))
 }
 
 /// A request that was captured.

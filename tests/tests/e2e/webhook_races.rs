@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actionflow_tests::{Cluster, Database, PATIENCE, Receiver, eventually};
+use actionflow_tests::{Cluster, Database, PATIENCE, Receiver, Session, eventually};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -332,4 +332,31 @@ async fn one_request_starts_for_many_customers_at_once() {
     assert_eq!(response.status, 202, "{}", response.text());
     assert_eq!(response.json()["data"]["started"], 20_000);
     assert_eq!(stage.status(&live, &sent).await, 200);
+}
+
+#[tokio::test]
+async fn without_a_free_connection_senders_are_asked_to_come_again() {
+    let settings = [
+        "shared_preload_libraries = 'actionflow'",
+        "max_connections = 40",
+    ];
+    let cluster = Cluster::start(&settings);
+    let mut stage = Stage::within(&cluster, |worker| worker.expect_in_log("")).await;
+    stage.db.expect_in_log("");
+    let hook = stage.live(&json!({"mapping": user_mapping()})).await;
+    let mut taken = Vec::new();
+    while let Ok(session) = Session::try_connect(&stage.db.url()).await {
+        taken.push(session);
+    }
+    let sent = Sent::json(&json!({"user": "1"}));
+    let refused = stage.send(&hook, &sent).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_ne!(refused.header("retry-after"), "");
+    drop(taken);
+    eventually(PATIENCE, async || match stage.send(&hook, &sent).await {
+        response if response.status == 202 => Ok(()),
+        response => Err(format!("{response:?}")),
+    })
+    .await;
+    assert_eq!(stage.run_count().await, 1);
 }

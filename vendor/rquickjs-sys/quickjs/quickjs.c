@@ -554,6 +554,8 @@ enum {
 /* must be large enough to have a negligible runtime cost and small
    enough to call the interrupt callback often. */
 #define JS_INTERRUPT_COUNTER_INIT (64 * JS_INTERRUPT_POLL_COST)
+#define JS_REGEXP_MAX_LEN 8192 /* bytes of a pattern */
+#define JS_NORMALIZE_MAX_LEN 16384 /* code points */
 #define JS_INTERRUPT_POLL_COST 1024 /* bytes of work that a call or the turn of a loop counts as */
 
 struct JSContext {
@@ -8567,9 +8569,13 @@ JSValue JS_ThrowOutOfMemory(JSContext *ctx)
 {
     JSRuntime *rt = ctx->rt;
     if (!rt->in_out_of_memory) {
+        /* The caller may be in the middle of a change that the GC must not see. */
+        size_t threshold = rt->malloc_gc_threshold;
+        rt->malloc_gc_threshold = SIZE_MAX;
         rt->in_out_of_memory = true;
         JS_ThrowInternalError(ctx, "out of memory");
         rt->in_out_of_memory = false;
+        rt->malloc_gc_threshold = threshold;
     }
     return JS_EXCEPTION;
 }
@@ -8663,14 +8669,21 @@ static no_inline __exception int __js_poll_interrupts(JSContext *ctx)
     ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;
     if (rt->interrupt_handler) {
         if (rt->interrupt_handler(rt, rt->interrupt_opaque)) {
+            /* Its error must exist to be uncatchable, whatever memory there is. */
+            size_t limit = rt->malloc_state.malloc_limit;
+            rt->malloc_state.malloc_limit = SIZE_MAX / 2;
             JS_ThrowInterrupted(ctx);
+            rt->malloc_state.malloc_limit = limit;
             return -1;
         }
     }
     if (unlikely(rt->malloc_state.malloc_size > rt->malloc_state.malloc_limit - 1)) {
         JS_RunGC(rt);
         if (rt->malloc_state.malloc_size > rt->malloc_state.malloc_limit - 1) {
+            size_t limit = rt->malloc_state.malloc_limit;
+            rt->malloc_state.malloc_limit = SIZE_MAX / 2;
             JS_ThrowOutOfMemory(ctx);
+            rt->malloc_state.malloc_limit = limit;
             JS_SetUncatchableError(ctx, rt->current_exception);
             return -1;
         }
@@ -48414,11 +48427,21 @@ static JSValue js_string_normalize(JSContext *ctx, JSValueConst this_val,
         JS_FreeCString(ctx, form);
     }
 
+    /* Combining marks are sorted in quadratic time, which cannot be interrupted. */
+    if (buf_len > JS_NORMALIZE_MAX_LEN) {
+        js_free(ctx, buf);
+        return JS_ThrowRangeError(ctx, "string too long to be normalized");
+    }
+    if (js_poll_interrupts(ctx)) {
+        js_free(ctx, buf);
+        return JS_EXCEPTION;
+    }
+    js_account(ctx, (size_t)buf_len * 64);
     out_len = unicode_normalize(&out_buf, buf, buf_len, n_type,
                                 ctx->rt, (DynBufReallocFunc *)js_realloc_rt);
     js_free(ctx, buf);
     if (out_len < 0)
-        return JS_EXCEPTION;
+        return JS_ThrowOutOfMemory(ctx);
     val = JS_NewUTF32String(ctx, out_buf, out_len);
     js_free(ctx, out_buf);
     return val;
@@ -49281,6 +49304,16 @@ static JSValue js_compile_regexp(JSContext *ctx, JSValueConst pattern,
                            !(re_flags & (LRE_FLAG_UNICODE | LRE_FLAG_UNICODE_SETS)));
     if (!str)
         return JS_EXCEPTION;
+    /* Compiling is quadratic and cannot be interrupted. */
+    if (len > JS_REGEXP_MAX_LEN) {
+        JS_FreeCString(ctx, str);
+        return JS_ThrowSyntaxError(ctx, "regular expression too long");
+    }
+    if (js_poll_interrupts(ctx)) {
+        JS_FreeCString(ctx, str);
+        return JS_EXCEPTION;
+    }
+    js_account(ctx, len * 64);
     re_bytecode_buf = lre_compile(&re_bytecode_len, error_msg,
                                   sizeof(error_msg), str, len, re_flags, ctx);
     JS_FreeCString(ctx, str);

@@ -1,10 +1,13 @@
 //! Which IP addresses a request to a customer-given URL must not reach.
 //!
 //! Everything that is not an ordinary public unicast address is refused: what the IANA special-purpose registries list as
-//! not globally reachable, and every IPv6 form that carries an IPv4 address, judged by the address inside.
+//! not globally reachable, and every IPv6 form that carries an IPv4 address, judged by the address inside. And how people write
+//! the networks that they trust.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 /// Why an address is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,5 +137,23 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => Some(v4(high, low)),
         _ => None,
+    }
+}
+
+/// An address, or a network such as `203.0.113.0/24`; `None` when the text is neither.
+///
+/// IPv4 inside IPv6 (`::ffff:0:0/96`) is IPv4: addresses are compared in that form, so networks must be in it, too.
+#[must_use]
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    const MAPPED_BITS: u8 = 96;
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse::<IpNet>().ok()?,
+    };
+    match network.addr().to_canonical() {
+        address @ IpAddr::V4(_) if network.addr().is_ipv6() => {
+            IpNet::new(address, network.prefix_len().checked_sub(MAPPED_BITS)?).ok()
+        }
+        _ => Some(network),
     }
 }

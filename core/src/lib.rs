@@ -41,6 +41,7 @@ pub mod enrich;
 pub mod flow;
 pub mod input;
 pub mod jose;
+pub mod json_size;
 pub mod mapping;
 pub mod message;
 pub mod outcome;

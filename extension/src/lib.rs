@@ -24,6 +24,7 @@ mod events;
 mod flows;
 mod guc;
 mod pg;
+mod prepared;
 mod run;
 mod runs;
 mod segment;

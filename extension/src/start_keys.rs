@@ -1,17 +1,18 @@
 //! Start keys: a flow starts once for a caller's invocation id and a customer.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use actionflow_core::payload::TriggerPayload;
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::PgOid;
 use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiTupleTable};
 
 use crate::catalog::Flow;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::Mode;
+use crate::prepared::prepare;
 
 /// A caller's invocation id and a customer: together they start a flow once.
 pub(crate) type Key = (String, String);
@@ -144,23 +145,16 @@ thread_local! {
     static KEPT: RefCell<HashMap<&'static str, OwnedPreparedStatement>> = RefCell::new(HashMap::new());
 }
 
-/// Runs a statement whose plan is kept for the session: planning would cost more than running it.
 fn kept<'client>(
     client: &mut SpiClient<'client>,
     sql: &'static str,
     arguments: &[DatumWithOid<'_>],
 ) -> Result<SpiTupleTable<'client>, Error> {
     KEPT.with_borrow_mut(|kept| {
-        if !kept.contains_key(sql) {
-            let types: Vec<PgOid> = arguments
-                .iter()
-                .map(|argument| PgOid::from(argument.oid()))
-                .collect();
-            kept.insert(sql, client.prepare_mut(sql, &types)?.keep());
-        }
-        let statement = kept
-            .get(sql)
-            .ok_or_else(|| Error::Internal("a statement is missing".to_owned()))?;
-        Ok(client.update(statement, None, arguments)?)
+        let statement = match kept.entry(sql) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(prepare(client, sql, arguments)?),
+        };
+        Ok(client.update(&*statement, None, arguments)?)
     })
 }

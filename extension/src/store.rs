@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, hash_map::Entry};
 
 use pgrx::datum::{DatumWithOid, IntoDatum, TimestampWithTimeZone};
-use pgrx::pg_sys;
 use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient};
 
 use crate::error::Error;
+use crate::prepared::prepare;
 
 /// Rows that are still to be written, as columns.
 #[derive(Default)]
@@ -272,12 +272,7 @@ impl Table {
             let statement = match prepared.entry((self, rows, ring)) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
-                    let types: Vec<_> = arguments
-                        .iter()
-                        .map(|argument| pg_sys::PgOid::from(argument.oid()))
-                        .collect();
-                    let sql = self.sql(rows, ring);
-                    entry.insert(client.prepare_mut(sql.as_str(), &types)?.keep())
+                    entry.insert(prepare(client, &self.sql(rows, ring), arguments)?)
                 }
             };
             client.update(&*statement, None, arguments)?;

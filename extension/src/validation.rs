@@ -2,6 +2,7 @@
 
 use actionflow_core::endpoint;
 use actionflow_core::flow::Definition;
+use actionflow_core::json_size::json_bytes;
 use actionflow_core::retention;
 use actionflow_core::signature::Secret;
 use pgrx::JsonB;
@@ -17,23 +18,7 @@ const MAX_JSON_BYTES: usize = 1024 * 1024;
 
 /// Refuses JSON over the limit.
 pub(crate) fn check_size(what: &'static str, json: &Value) -> Result<(), Error> {
-    struct Counter(usize);
-    impl std::io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut counter = Counter(0);
-    let is_measured = serde_json::to_writer(&mut counter, json).is_ok();
-    if is_measured && counter.0 <= MAX_JSON_BYTES {
-        Ok(())
-    } else {
-        Err(Error::TooLarge { what, limit_mib: 1 })
-    }
+    check_stored_size(what, json_bytes(json, MAX_JSON_BYTES))
 }
 
 /// Refuses JSON over the limit by what it takes in the database.
@@ -93,6 +78,7 @@ pub(crate) fn _ring_partition(retention_days: i32, at_seconds: i64) -> i16 {
     retention::ring_partition(retention_days, at_seconds)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Error> {
+/// Random bytes for secrets, tokens and leases.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
     clock::random_bytes().ok_or_else(|| Error::Internal("no random numbers".to_owned()))
 }

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::check::json_bytes;
 use super::query::Query;
 use super::{Failure, MAX_RESULT_BYTES, Wanted};
 use crate::input::{Error, Kind, Object, Place};
+use crate::json_size::json_bytes;
 use crate::payload::parse_targets;
 
 const KEYS: &[&str] = &[

@@ -179,7 +179,7 @@ pub(super) fn token_hash(text: &str) -> [u8; 32] {
 }
 
 /// Whether two results are the same, in a time that does not depend on where they differ.
-pub(super) fn is_same(left: &[u8], right: &[u8]) -> bool {
+pub(crate) fn is_same(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::address::parse_network;
 use crate::input::{Error, Place};
 
 /// More is a firewall's work.
@@ -44,21 +45,6 @@ impl AllowList {
                 let address = address.to_canonical();
                 self.0.iter().any(|network| network.contains(&address))
             })
-    }
-}
-
-/// IPv4 inside IPv6 (`::ffff:0:0/96`) is IPv4: the same sender must fit, however it has reached us.
-fn parse_network(text: &str) -> Option<IpNet> {
-    const MAPPED_BITS: u8 = 96;
-    let network = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => text.parse::<IpNet>().ok()?,
-    };
-    match network.addr().to_canonical() {
-        address @ IpAddr::V4(_) if network.addr().is_ipv6() => {
-            IpNet::new(address, network.prefix_len().checked_sub(MAPPED_BITS)?).ok()
-        }
-        _ => Some(network),
     }
 }
 

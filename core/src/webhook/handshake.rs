@@ -121,10 +121,7 @@ impl Handshake {
             }
             (Self::Meta(VerifyToken(token)), "GET") => {
                 let given = parameter("hub.verify_token").unwrap_or_default();
-                match bool::from(subtle::ConstantTimeEq::ct_eq(
-                    given.as_bytes(),
-                    token.as_bytes(),
-                )) {
+                match signature::is_same(given.as_bytes(), token.as_bytes()) {
                     true => echo(parameter("hub.challenge")).map(Some),
                     false => Err(Refusal::new(403, "the verify token is another one")),
                 }

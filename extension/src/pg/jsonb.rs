@@ -96,21 +96,15 @@ fn scalar(jsonb: Datum) -> Option<pg_sys::JsonbValue> {
 }
 
 pub(crate) fn json_type(jsonb: Datum) -> JsonType {
-    const IS_OBJECT: u32 = 0x2000_0000;
     match scalar(jsonb).map(|value| value.type_) {
         Some(pg_sys::jbvType::jbvNull) => JsonType::Null,
         Some(pg_sys::jbvType::jbvString) => JsonType::Text,
         Some(pg_sys::jbvType::jbvNumeric) => JsonType::Number,
         Some(pg_sys::jbvType::jbvBool) => JsonType::Boolean,
-        _ => {
-            // SAFETY: the value is whole; its header says what it holds.
-            let header = unsafe { (*detoasted(jsonb)).root.header };
-            if header & IS_OBJECT != 0 {
-                JsonType::Object
-            } else {
-                JsonType::Array
-            }
-        }
+        _ => with_bytes(jsonb, |bytes| match Container::new(bytes) {
+            Some(root) if root.is_object() => JsonType::Object,
+            _ => JsonType::Array,
+        }),
     }
 }
 

@@ -12,9 +12,8 @@ use pgrx::prelude::*;
 use super::mapping;
 use crate::catalog::Catalog;
 use crate::error::Error;
-use crate::pg::clock::random_bytes;
 use crate::pg::snapshot;
-use crate::validation::check_size;
+use crate::validation::{check_size, random};
 
 /// Marks the token of a webhook's URL, so that one that has leaked can be recognised.
 const TOKEN_PREFIX: &str = "afwh_";
@@ -103,9 +102,8 @@ fn _webhook_options(
 /// A new token for a webhook's URL: 256 random bits.
 #[pg_extern(volatile, parallel_unsafe)]
 fn _generate_token() -> Result<String, ErrorReport> {
-    let bytes =
-        random_bytes::<32>().ok_or_else(|| Error::Internal("no random numbers".to_owned()))?;
-    Ok(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    let token = URL_SAFE_NO_PAD.encode(random::<32>()?);
+    Ok(format!("{TOKEN_PREFIX}{token}"))
 }
 
 /// What a mapping makes of a trigger's captured sample; nothing is started.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use actionflow_core::address::parse_network;
 use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
 use ipnet::IpNet;
@@ -68,23 +69,6 @@ impl TrustedProxies {
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
-    let network = match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.into()),
-        Err(_) => text.parse::<IpNet>(),
-    };
-    let network = network
-        .map_err(|_| format!("{text:?} is not an address and not a network, such as 10.0.0.0/8"))?;
-    Ok(canonical(network))
-}
-
-/// Addresses are compared in their IPv4 form when they have one, so networks must be in that form, too.
-fn canonical(network: IpNet) -> IpNet {
-    const MAPPED: u8 = 96;
-    match network {
-        IpNet::V6(v6) if v6.prefix_len() >= MAPPED => match v6.addr().to_ipv4_mapped() {
-            Some(v4) => IpNet::new(v4.into(), v6.prefix_len() - MAPPED).unwrap_or(network),
-            None => network,
-        },
-        _ => network,
-    }
+    parse_network(text)
+        .ok_or_else(|| format!("{text:?} is not an address and not a network, such as 10.0.0.0/8"))
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::encoding::Encoding;
+use super::form;
 use super::key::{Algorithm, Key, Material};
 use super::mac::Hash;
 use super::preset;
@@ -49,6 +50,8 @@ pub struct Config {
     /// Empty when the template has no `[url]`.
     pub(super) url: String,
     pub(super) credential_headers: Vec<String>,
+    /// Lower-case names of all headers that a verdict depends on.
+    pub(super) headers: Vec<String>,
     /// Whether the template has `[id]`.
     pub(super) has_id: bool,
     /// Whether the template has `[method]`.
@@ -134,6 +137,13 @@ impl Config {
         &self.credential_headers
     }
 
+    /// Whether [`Config::verify`] looks at a header; all others may be left out of the request.
+    #[must_use]
+    pub fn reads_header(&self, name: &[u8]) -> bool {
+        let mut names = self.headers.iter();
+        names.any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+    }
+
     /// The HMAC of a text with the first secret, as handshakes want it; `None` when the algorithm is another, or without secret.
     #[must_use]
     pub fn hmac_hex(&self, text: &[u8]) -> Option<String> {
@@ -159,6 +169,7 @@ impl Config {
         self.needs_json = !template.pointers.is_empty()
             || matches!(self.signatures, Signatures::Json(_))
             || (template.has(&Piece::Timestamp) && self.has_timestamp_in_body());
+        self.headers = self.header_names();
         if self.is_token() {
             return Ok(self);
         }
@@ -169,6 +180,26 @@ impl Config {
             None => Ok(self),
             Some((message, hint)) => Err(place.key("template").unusable(message, hint)),
         }
+    }
+
+    fn header_names(&self) -> Vec<String> {
+        let mut names = self.template.headers.clone();
+        if let Signatures::Headers(headers) = &self.signatures {
+            names.extend_from_slice(headers);
+        }
+        if let Some(From::Header(name)) = self.timestamp.as_ref().map(|one| &one.from) {
+            names.push(name.clone());
+        }
+        match &self.id {
+            Some(Id::Header(name)) if self.has_id => names.push(name.clone()),
+            _ => {}
+        }
+        if self.has_form {
+            names.push(form::CONTENT_TYPE.to_owned());
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Where the template does not go with the rest: why, and what to do.

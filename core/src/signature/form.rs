@@ -5,6 +5,9 @@ use url::form_urlencoded;
 use super::source::{Part, one_value};
 use super::verify::{Rejection, Request};
 
+/// The header that says what a body is.
+pub(super) const CONTENT_TYPE: &str = "content-type";
+
 /// More than any sender has; bounds what sorting costs.
 const MAX_PARAMETERS: usize = 1000;
 
@@ -12,7 +15,7 @@ const MAX_PARAMETERS: usize = 1000;
 ///
 /// The content type must say that the body is a form, or else the same bytes could be signed as a form and read as JSON.
 pub(super) fn sorted(request: &Request<'_>) -> Result<Vec<u8>, Rejection> {
-    let content_type = one_value(request, "content-type", &Part::Whole)?;
+    let content_type = one_value(request, CONTENT_TYPE, &Part::Whole)?;
     let kind = content_type
         .split(';')
         .next()

@@ -96,6 +96,7 @@ pub(super) fn config(
         id: id(&data)?,
         url: url(&object)?,
         credential_headers,
+        headers: Vec::new(),
         has_id: false,
         has_method: false,
         has_form: false,

@@ -110,6 +110,7 @@ impl Config {
         let mut candidates = Candidates::default();
         candidates.read(self, request, json.as_ref())?;
         let values = self.values(request, json.as_ref())?;
+        let moment = self.moment(&values.timestamp)?;
         let mut is_signed = false;
         for (check, signatures) in self.checks.iter().zip(candidates.lists()) {
             is_signed |= check.fits(signatures, &self.template, &values, now);
@@ -117,7 +118,7 @@ impl Config {
         if !is_signed {
             return Err(Rejection::Mismatch);
         }
-        self.check_age(&values.timestamp, request)
+        self.check_age(moment, request)
     }
 
     /// The sender's id of this request, when it has one that can be used: not empty, printable, and of at most 200 bytes.
@@ -159,12 +160,6 @@ impl Config {
                 // It is in the signed body, which is read when the signature fits.
                 (From::Json(_), None) => Cow::Borrowed(""),
             };
-            if !values.timestamp.is_empty() {
-                timestamp
-                    .format
-                    .microseconds(&values.timestamp)
-                    .ok_or(Rejection::TimestampForm)?;
-            }
         }
         if self.has_id {
             values.id = self.id_in_template(request)?;
@@ -199,16 +194,27 @@ impl Config {
         Ok(id)
     }
 
-    fn check_age(&self, text: &str, request: &Request<'_>) -> Result<(), Rejection> {
+    /// The moment that a timestamp means; `None` when there is none, or when it is not read yet.
+    fn moment(&self, text: &str) -> Result<Option<i64>, Rejection> {
+        match &self.timestamp {
+            Some(timestamp) if !text.is_empty() => {
+                let moment = timestamp.format.microseconds(text);
+                moment.map(Some).ok_or(Rejection::TimestampForm)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn check_age(&self, moment: Option<i64>, request: &Request<'_>) -> Result<(), Rejection> {
         let Some(timestamp) = &self.timestamp else {
             return Ok(());
         };
         let moment = match &timestamp.from {
-            From::Json(pointer) if text.is_empty() => {
+            From::Json(pointer) if moment.is_none() => {
                 let json = parse(request.body)?;
                 timestamp.format.microseconds(&text_at(&json, pointer)?)
             }
-            _ => timestamp.format.microseconds(text),
+            _ => moment,
         };
         let age = request
             .now

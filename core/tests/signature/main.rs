@@ -36,12 +36,19 @@ fn verify_at(
     body: &[u8],
     now: i64,
 ) -> Result<(), Rejection> {
-    config.verify(&Request {
-        method: "POST",
-        headers,
-        body,
-        now,
-    })
+    let verify = |headers: &Headers<'_>| {
+        config.verify(&Request {
+            method: "POST",
+            headers,
+            body,
+            now,
+        })
+    };
+    let mut wanted = headers.to_vec();
+    wanted.retain(|(name, _)| config.reads_header(name.as_bytes()));
+    let verdict = verify(headers);
+    assert_eq!(verify(&wanted), verdict, "a header is read after all");
+    verdict
 }
 
 fn sha256(key: &[u8], text: &[u8]) -> Vec<u8> {

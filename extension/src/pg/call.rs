@@ -4,6 +4,8 @@ use pgrx::datum::FromDatum;
 use pgrx::fcinfo;
 use pgrx::pg_sys::{self, Datum};
 
+use super::varlena;
+
 /// One call of a function that is declared with its own SQL.
 pub(crate) struct Call(pg_sys::FunctionCallInfo);
 
@@ -23,5 +25,20 @@ impl Call {
     pub(crate) fn datum(&self, index: usize) -> Option<Datum> {
         // SAFETY: as above.
         unsafe { fcinfo::pg_getarg_datum(self.0, index) }
+    }
+
+    /// The bytes of an argument of variable length, where they lie; `None` for NULL.
+    pub(crate) fn bytes(&self, index: usize) -> Option<&[u8]> {
+        // SAFETY: arguments live during the call; the declaration says that this one is of variable length.
+        self.datum(index)
+            .map(|value| unsafe { varlena::bytes(value) })
+    }
+
+    /// Announces that an argument of variable length is read soon.
+    pub(crate) fn prefetch(&self, index: usize) {
+        if let Some(value) = self.datum(index) {
+            // SAFETY: as above.
+            unsafe { varlena::prefetch(value) };
+        }
     }
 }

@@ -100,20 +100,20 @@ impl<'a> Container<'a> {
 
     /// The elements of an array; nothing for anything else.
     pub(crate) fn elements(&self) -> impl Iterator<Item = Item<'a>> + use<'a> {
+        self.element_entries().map(Entry::item)
+    }
+
+    fn element_entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let is_array = self.header & (IS_OBJECT | IS_SCALAR) == 0;
-        self.items(if is_array { self.count() } else { 0 })
+        self.entries_of(if is_array { self.count() } else { 0 })
     }
 
     /// The whole document; `None` when it nests deeper than 128 levels.
     pub(crate) fn to_json(self) -> Option<Value> {
         if self.header & IS_SCALAR != 0 {
-            return self.items(1).next()?.to_json(0);
+            return self.entries_of(1).next()?.item().to_json(0);
         }
         Item::Container(self).to_json(0)
-    }
-
-    fn items(&self, count: usize) -> impl Iterator<Item = Item<'a>> + use<'a> {
-        self.entries_of(count).map(Entry::item)
     }
 
     fn entries_of(&self, count: usize) -> impl Iterator<Item = Entry<'a>> + use<'a> {
@@ -211,18 +211,21 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// Headers of a request: an object whose values are texts or arrays of texts, or an array of pairs. What is anything else is
-/// no header.
-pub(crate) fn header_pairs(jsonb: &[u8]) -> Vec<(&str, &str)> {
+/// Headers of a request whose names are wanted: of an object whose values are texts or arrays of texts, or of an array of pairs.
+/// What is anything else is no header.
+pub(crate) fn header_pairs(jsonb: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> Vec<(&str, &str)> {
     let Some(root) = Container::new(jsonb) else {
         return Vec::new();
     };
-    // Room for all at once; not for more than requests have, because the number is only what the document says.
-    let mut headers = Vec::with_capacity(root.count().min(64));
-    for (name, value) in root.pairs() {
-        match value {
-            Item::Text(value) => headers.push((name, value)),
-            Item::Container(list) => {
+    let mut headers = Vec::new();
+    // Texts are checked to be UTF-8 when they are read, so that of headers which nobody wants only the name is looked at.
+    for (name, value) in root.entry_pairs() {
+        if !is_wanted(name.bytes) {
+            continue;
+        }
+        match (name.item(), value.item()) {
+            (Item::Text(name), Item::Text(value)) => headers.push((name, value)),
+            (Item::Text(name), Item::Container(list)) => {
                 headers.extend(list.elements().filter_map(|value| match value {
                     Item::Text(value) => Some((name, value)),
                     _ => None,
@@ -231,14 +234,15 @@ pub(crate) fn header_pairs(jsonb: &[u8]) -> Vec<(&str, &str)> {
             _ => {}
         }
     }
-    for pair in root.elements() {
-        let Item::Container(pair) = pair else {
+    for pair in root.element_entries().filter_map(Entry::container) {
+        let mut parts = pair.element_entries();
+        let (Some(name), Some(value), None) = (parts.next(), parts.next(), parts.next()) else {
             continue;
         };
-        let mut parts = pair.elements();
-        if let (Some(Item::Text(name)), Some(Item::Text(value)), None) =
-            (parts.next(), parts.next(), parts.next())
-        {
+        if !is_wanted(name.bytes) {
+            continue;
+        }
+        if let (Item::Text(name), Item::Text(value)) = (name.item(), value.item()) {
             headers.push((name, value));
         }
     }

@@ -20,3 +20,4 @@ pub(crate) mod stop;
 pub(crate) mod transaction;
 pub(crate) mod transition;
 pub(crate) mod types;
+mod varlena;

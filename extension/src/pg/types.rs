@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::varlena;
+
 /// A data type with a collation, and how its values compare.
 #[derive(Debug)]
 pub(crate) struct DataType {
@@ -353,14 +355,8 @@ pub(super) fn hash_bytes(bytes: &[u8]) -> u64 {
 }
 
 fn with_bytes<T>(value: Datum, look: impl FnOnce(&[u8]) -> T) -> T {
-    // SAFETY: a value of variable length; a toasted or compressed one is brought into the current memory context.
-    unsafe {
-        let mut pointer = value.cast_mut_ptr::<pg_sys::varlena>();
-        if pgrx::varlena::varatt_is_1b_e(pointer) || pgrx::varlena::varatt_is_4b_c(pointer) {
-            pointer = pg_sys::pg_detoast_datum_packed(pointer);
-        }
-        look(pgrx::varlena::varlena_to_byte_slice(pointer))
-    }
+    // SAFETY: a value of variable length, which lives at least as long as this call.
+    look(unsafe { varlena::bytes(value) })
 }
 
 /// `operator(schema.name)`, or the bare name of one that everybody finds.

@@ -146,7 +146,7 @@ mod tests {
         for (json, expected) in cases {
             let datum = JsonB(json.clone()).into_datum().expect("a value");
             let found = with_bytes(datum, |bytes| {
-                let mut pairs: Vec<(String, String)> = header_pairs(bytes)
+                let mut pairs: Vec<(String, String)> = header_pairs(bytes, |_| true)
                     .into_iter()
                     .map(|(name, value)| (name.to_owned(), value.to_owned()))
                     .collect();
@@ -159,10 +159,15 @@ mod tests {
                 .collect();
             expected.sort();
             assert_eq!(found, expected, "{json}");
+            let found = with_bytes(datum, |bytes| {
+                header_pairs(bytes, |name| name.eq_ignore_ascii_case(b"A")).len()
+            });
+            let wanted = expected.iter().filter(|(name, _)| name == "a").count();
+            assert_eq!(found, wanted, "{json}");
         }
         let datum = JsonB(Value::Array(many)).into_datum().expect("a value");
         let count = with_bytes(datum, |bytes| {
-            let pairs = header_pairs(bytes);
+            let pairs = header_pairs(bytes, |_| true);
             assert!(
                 pairs
                     .iter()

@@ -71,6 +71,42 @@ mod tests {
         assert_eq!(verify(&pair, "hello"), "true");
     }
 
+    // A value in a row is one of four things; that it is judged where it lies must not depend on which.
+    #[pg_test]
+    fn t25_a_request_is_judged_however_it_is_stored() {
+        hmac_in_sql();
+        run("create table public.stored (kind text, headers jsonb, body bytea);
+             alter table public.stored alter body set storage external;
+             create function public.store(kind text, more text, message text) returns void language sql
+             begin atomic
+                 insert into public.stored values (kind,
+                     jsonb_build_object('x-more', more, 'X-Signature',
+                         array['sha256=' || encode(public.hmac_sha256('s3cret', message), 'hex')]),
+                     convert_to(message, 'UTF8'));
+             end;
+             select public.store('short', '', 'a');
+             select public.store('plain', 'some text', repeat('text', 200));
+             select public.store('elsewhere', repeat('some text', 2000), repeat('text', 5000));
+             alter table public.stored alter body set storage main;
+             select public.store('compressed', repeat('some text', 2000), repeat('text', 5000))");
+        let verified = |secret: &str| {
+            let config = SIGNATURE.replace("s3cret", secret);
+            text(&format!(
+                "select string_agg(kind, ' ') from public.stored where actionflow.verify_signature('{config}', headers, body)"
+            ))
+        };
+        assert_eq!(verified("s3cret"), "short plain elsewhere compressed");
+        assert_eq!(verified("S3cret"), "NULL");
+        assert_eq!(
+            text(
+                "select string_agg((pg_column_size(body) < length(body))::text, ' ')
+                    || (pg_relation_size(reltoastrelid) > 0)::text
+                 from public.stored, pg_class where oid = 'public.stored'::regclass group by reltoastrelid"
+            ),
+            "false false false truetrue"
+        );
+    }
+
     #[pg_test]
     fn t27_a_new_trigger_tests_and_a_live_one_is_not_changed_by_mistake() {
         scene();

@@ -53,7 +53,9 @@ pub(crate) fn map_payload(fcinfo: pg_sys::FunctionCallInfo) -> Result<Written, E
     };
     let mapped = match call.datum(2).filter(|_| mapping.reads_request()) {
         None => map(&[]),
-        Some(headers) => jsonb::with_bytes(headers, |headers| map(&header_pairs(headers))),
+        Some(headers) => {
+            jsonb::with_bytes(headers, |headers| map(&header_pairs(headers, |_| true)))
+        }
     };
     let json = mapped.map_err(Error::from)?.into_json();
     Ok(Written::new(&json)

@@ -190,10 +190,7 @@ impl Error {
                 "Name columns of the table in \"user_id\", \"properties\" and \"fill\"."
             }
             Self::ReadOnly => "Emit it on the primary, in a transaction that may write.",
-            Self::NoSuchPreset(_) => {
-                let known: Vec<&str> = signature::preset_names().collect();
-                return Some(format!("Use one of: {}.", known.join(", ")));
-            }
+            Self::NoSuchPreset(_) => signature::preset_hint(),
             Self::Mapping(_) => {
                 "actionflow.test_mapping shows what a mapping makes of a captured request."
             }

@@ -21,6 +21,6 @@ mod verify;
 
 pub use config::{Config, without_secrets};
 pub(crate) use key::is_same;
-pub use preset::{preset, preset_names};
+pub use preset::{preset, preset_hint, preset_names};
 pub use sign::{Secret, SecretError, sign};
 pub use verify::{Rejection, Request};

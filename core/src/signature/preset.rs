@@ -32,6 +32,16 @@ pub fn preset_names() -> impl Iterator<Item = &'static str> {
     PRESETS.keys().map(String::as_str)
 }
 
+/// What to do about a name that is none of them, as a sentence.
+#[must_use]
+pub fn preset_hint() -> &'static str {
+    static HINT: LazyLock<String> = LazyLock::new(|| {
+        let names: Vec<&str> = preset_names().collect();
+        format!("Use one of: {}.", names.join(", "))
+    });
+    &HINT
+}
+
 /// A configuration with its preset under it, and the preset's name.
 pub(super) fn overlaid<'a>(
     json: &'a Value,
@@ -43,10 +53,9 @@ pub(super) fn overlaid<'a>(
         Some(other) => return Err(place.key("preset").wrong_type("a string", other)),
     };
     let (name, under) = PRESETS.get_key_value(name).ok_or_else(|| {
-        place.key("preset").unusable(
-            "unknown preset",
-            "The documentation of signature_preset lists the names.",
-        )
+        place
+            .key("preset")
+            .unusable("unknown preset", preset_hint())
     })?;
     let mut merged = under.clone();
     lay_over(&mut merged, json);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use actionflow_core::input::Kind;
 use actionflow_core::signature::{Config, Rejection, Request, preset, preset_names};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -305,4 +306,10 @@ fn what_is_written_lies_over_the_preset() {
             "invalid signature configuration: unknown preset"
         )
     );
+    let Kind::Unusable { hint, .. } = unknown.kind else {
+        panic!("{:?}", unknown.kind);
+    };
+    for name in preset_names() {
+        assert!(hint.contains(name), "{name}: {hint}");
+    }
 }

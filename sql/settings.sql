@@ -37,23 +37,20 @@ as $$
 declare
     v_ok boolean := false;
     v_expected text;
+    v_range int4range;
+    v_unit text := '';
 begin
     case name
         when 'record_all_events' then
             v_expected := 'true or false';
             v_ok := jsonb_typeof(value) = 'boolean';
         when 'max_flow_depth' then
-            v_expected := 'a whole number from 1 to 64';
-            v_ok := jsonb_typeof(value) = 'number' and value #>> '{}' ~ '^[0-9]{1,2}$'
-                and (value #>> '{}')::int between 1 and 64;
+            v_range := int4range(1, 64, '[]');
         when 'default_max_in_flight' then
-            v_expected := 'a whole number from 1 to 10000';
-            v_ok := jsonb_typeof(value) = 'number' and value #>> '{}' ~ '^[0-9]{1,5}$'
-                and (value #>> '{}')::int between 1 and 10000;
+            v_range := int4range(1, 10000, '[]');
         when 'enrich_budget_ms' then
-            v_expected := 'a whole number of milliseconds from 10 to 300000';
-            v_ok := jsonb_typeof(value) = 'number' and value #>> '{}' ~ '^[0-9]{2,6}$'
-                and (value #>> '{}')::int between 10 and 300000;
+            v_range := int4range(10, 300000, '[]');
+            v_unit := ' of milliseconds';
         when 'idempotency_retention' then
             v_expected := 'a duration of at least one hour, such as "90 days"';
             begin
@@ -73,6 +70,10 @@ begin
                 message = format('setting "%s" does not exist', name),
                 hint = 'select name from actionflow.settings; lists them.';
     end case;
+    if v_range is not null then
+        v_expected := format('a whole number%s from %s to %s', v_unit, lower(v_range), upper(v_range) - 1);
+        v_ok := jsonb_typeof(value) = 'number' and value #>> '{}' ~ '^[0-9]{1,9}$' and (value #>> '{}')::int <@ v_range;
+    end if;
     if v_ok is not true then
         raise exception using
             errcode = 'invalid_parameter_value',

@@ -10,9 +10,7 @@ const JOBS: &str = "select state, total, started, duplicates, skipped, failed fr
 
 /// A scene with a flow `welcome`, customers 1 to `count` of whom the even ones are in the segment `pros`.
 async fn with_customers(count: usize) -> Scene {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", "{}").await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm("{}").await;
     scene
         .sql()
         .run(&format!(

@@ -109,20 +109,8 @@ async fn a_missing_required_variable_is_named_and_nothing_starts() {
         .await;
     assert_eq!(refusal.code, "22023", "{refusal:?}");
     assert!(refusal.message.contains("\"coupon\""), "{refusal:?}");
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow.runs")
-            .await,
-        0
-    );
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow.deliveries")
-            .await,
-        0
-    );
+    assert_eq!(scene.count("runs").await, 0);
+    assert_eq!(scene.count("deliveries").await, 0);
 }
 
 #[tokio::test]
@@ -201,13 +189,7 @@ async fn of_two_concurrent_starts_one_is_a_duplicate() {
     let scene = with_endpoint().await;
     scene.flow("welcome", &["crm"]).await;
     assert_eq!(second_start_after(&scene, "commit").await, "duplicate");
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow.runs")
-            .await,
-        1
-    );
+    assert_eq!(scene.count("runs").await, 1);
 }
 
 #[tokio::test]
@@ -215,13 +197,7 @@ async fn a_start_that_is_rolled_back_was_never_there() {
     let scene = with_endpoint().await;
     scene.flow("welcome", &["crm"]).await;
     assert_eq!(second_start_after(&scene, "rollback").await, "started");
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow.runs")
-            .await,
-        1
-    );
+    assert_eq!(scene.count("runs").await, 1);
 }
 
 #[tokio::test]
@@ -254,9 +230,7 @@ async fn a_cancelled_run_sends_nothing_more() {
 
 #[tokio::test]
 async fn a_run_can_be_cancelled_while_its_request_is_under_way() {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", r#"{"timeout_ms": 60000}"#).await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm(r#"{"timeout_ms": 60000}"#).await;
     scene.receiver.script("/crm", [Answer::Held(200)]);
     let _worker = scene.db.worker().await;
     scene.start("welcome", &["1"]).await;

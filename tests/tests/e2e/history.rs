@@ -4,16 +4,9 @@ use actionflow_tests::{Answer, Cluster, Database, Session};
 
 use crate::scene::Scene;
 
-async fn with_crm(options: &str) -> Scene {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", options).await;
-    scene.flow("welcome", &["crm"]).await;
-    scene
-}
-
 #[tokio::test]
 async fn every_attempt_is_kept_with_its_status_duration_and_answer() {
-    let scene = with_crm(r#"{"retry_seconds": [0, 0]}"#).await;
+    let scene = Scene::with_crm(r#"{"retry_seconds": [0, 0]}"#).await;
     let long = format!("busy: {}", "é".repeat(200_000));
     scene.receiver.script(
         "/crm",
@@ -53,7 +46,7 @@ async fn every_attempt_is_kept_with_its_status_duration_and_answer() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_text_can_be_kept() {
-    let scene = with_crm(r#"{"retry_seconds": []}"#).await;
+    let scene = Scene::with_crm(r#"{"retry_seconds": []}"#).await;
     scene.receiver.script(
         "/crm",
         [Answer::Full(500, vec![], "a\0b\u{7f}\u{1F600}".to_owned())],
@@ -66,7 +59,7 @@ async fn an_answer_that_is_not_text_can_be_kept() {
 
 #[tokio::test]
 async fn an_answer_without_an_end_is_cut_off() {
-    let scene = with_crm(r#"{"retry_seconds": [0], "timeout_ms": 5000}"#).await;
+    let scene = Scene::with_crm(r#"{"retry_seconds": [0], "timeout_ms": 5000}"#).await;
     scene
         .receiver
         .script("/crm", [Answer::Endless(503), Answer::Endless(200)]);
@@ -84,7 +77,7 @@ async fn an_answer_without_an_end_is_cut_off() {
 
 #[tokio::test]
 async fn a_run_explains_itself() {
-    let scene = with_crm(r#"{"retry_seconds": [0]}"#).await;
+    let scene = Scene::with_crm(r#"{"retry_seconds": [0]}"#).await;
     scene.trigger("welcome", "purchase").await;
     scene.receiver.script("/crm", [Answer::Status(503)]);
     let _worker = scene.db.worker().await;
@@ -146,7 +139,7 @@ async fn live_through(scene: &Scene) {
 
 #[tokio::test]
 async fn old_history_goes_by_truncation_and_the_rest_stays() {
-    let scene = with_crm("{}").await;
+    let scene = Scene::with_crm("{}").await;
     scene.trigger("welcome", "purchase").await;
     // In the tests' own words: deliveries are due at once, also when the clock has been moved.
     scene
@@ -188,7 +181,7 @@ async fn old_history_goes_by_truncation_and_the_rest_stays() {
 
 #[tokio::test]
 async fn a_remembered_invocation_id_is_forgotten_when_its_time_is_over() {
-    let scene = with_crm("{}").await;
+    let scene = Scene::with_crm("{}").await;
     let start = r#"select status from actionflow.start_flow('welcome', '{"targetUserIds": "1", "flowInvocationId": "inv"}')"#;
     scene
         .sql()
@@ -208,7 +201,7 @@ async fn a_remembered_invocation_id_is_forgotten_when_its_time_is_over() {
 
 #[tokio::test]
 async fn what_was_delivered_leaves_the_hot_tables() {
-    let scene = with_crm("{}").await;
+    let scene = Scene::with_crm("{}").await;
     let _worker = scene.db.worker().await;
     let users: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     let users: Vec<&str> = users.iter().map(String::as_str).collect();
@@ -228,13 +221,7 @@ async fn what_was_delivered_leaves_the_hot_tables() {
             .await,
         0
     );
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow._delivery")
-            .await,
-        0
-    );
+    assert_eq!(scene.count("_delivery").await, 0);
 }
 
 #[tokio::test]

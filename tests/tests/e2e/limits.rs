@@ -7,13 +7,6 @@ use actionflow_tests::{Answer, PATIENCE, eventually};
 
 use crate::scene::{Scene, wait_for_rows};
 
-async fn with_crm(options: &str) -> Scene {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", options).await;
-    scene.flow("welcome", &["crm"]).await;
-    scene
-}
-
 async fn start_many(scene: &Scene, count: usize) {
     let users: Vec<String> = (0..count).map(|n| n.to_string()).collect();
     let users: Vec<&str> = users.iter().map(String::as_str).collect();
@@ -22,7 +15,7 @@ async fn start_many(scene: &Scene, count: usize) {
 
 #[tokio::test]
 async fn max_in_flight_holds_for_two_workers_together() {
-    let scene = with_crm(r#"{"max_in_flight": 3, "timeout_ms": 60000}"#).await;
+    let scene = Scene::with_crm(r#"{"max_in_flight": 3, "timeout_ms": 60000}"#).await;
     scene.receiver.always("/crm", Answer::Held(200));
     start_many(&scene, 12).await;
     let _workers = (scene.db.worker().await, scene.db.worker().await);
@@ -44,7 +37,7 @@ async fn max_in_flight_holds_for_two_workers_together() {
 
 #[tokio::test]
 async fn a_rate_holds_for_two_workers_together() {
-    let scene = with_crm(r#"{"rate_per_second": 10}"#).await;
+    let scene = Scene::with_crm(r#"{"rate_per_second": 10}"#).await;
     start_many(&scene, 30).await;
     let _workers = (scene.db.worker().await, scene.db.worker().await);
     scene.settle().await;
@@ -67,7 +60,7 @@ async fn a_rate_holds_for_two_workers_together() {
 
 #[tokio::test]
 async fn an_ordered_endpoint_keeps_each_customers_order_over_failures() {
-    let scene = with_crm(r#"{"ordered": true, "retry_seconds": [0, 0, 0, 0, 0, 0]}"#).await;
+    let scene = Scene::with_crm(r#"{"ordered": true, "retry_seconds": [0, 0, 0, 0, 0, 0]}"#).await;
     for _ in 0..4 {
         scene.start("welcome", &["a", "b", "c"]).await;
     }
@@ -100,7 +93,8 @@ async fn an_ordered_endpoint_keeps_each_customers_order_over_failures() {
 
 #[tokio::test]
 async fn an_undelivered_one_holds_its_customers_later_ones_until_it_is_dead() {
-    let scene = with_crm(r#"{"ordered": true, "retry_seconds": [0], "timeout_ms": 60000}"#).await;
+    let scene =
+        Scene::with_crm(r#"{"ordered": true, "retry_seconds": [0], "timeout_ms": 60000}"#).await;
     scene.receiver.script("/crm", [Answer::Held(500)]);
     let _worker = scene.worker_amid_deaths().await;
     scene.start("welcome", &["a"]).await;

@@ -185,9 +185,7 @@ async fn a_promoted_standby_goes_on_where_the_primary_stopped() {
 
 #[tokio::test]
 async fn a_dead_workers_delivery_is_taken_over_within_15_seconds() {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", r#"{"timeout_ms": 60000}"#).await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm(r#"{"timeout_ms": 60000}"#).await;
     scene.receiver.script("/crm", [Answer::Hang]);
     let worker = scene.db.worker().await;
     scene.start("welcome", &["1"]).await;
@@ -205,20 +203,12 @@ async fn a_dead_workers_delivery_is_taken_over_within_15_seconds() {
         ["delivered|2|200"],
         "the lost attempt counts"
     );
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow.delivery_attempts")
-            .await,
-        2
-    );
+    assert_eq!(scene.count("delivery_attempts").await, 2);
 }
 
 #[tokio::test]
 async fn a_request_that_outlasts_its_lease_is_not_sent_again() {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", r#"{"timeout_ms": 60000}"#).await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm(r#"{"timeout_ms": 60000}"#).await;
     // The lease is 12 s.
     scene
         .receiver
@@ -232,9 +222,7 @@ async fn a_request_that_outlasts_its_lease_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_lost_lease_cannot_complete_renew_or_release_a_delivery() {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", "{}").await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm("{}").await;
     scene.start("welcome", &["1"]).await;
     let claim = async |seconds: u32| {
         scene
@@ -298,9 +286,7 @@ async fn a_lost_lease_cannot_complete_renew_or_release_a_delivery() {
 
 #[tokio::test]
 async fn a_released_delivery_can_be_claimed_at_once_and_its_attempt_does_not_count() {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", "{}").await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm("{}").await;
     scene.start("welcome", &["1"]).await;
     let claim =
         "select lease_token from actionflow.claim_deliveries(10) where cardinality(ids) = 1";

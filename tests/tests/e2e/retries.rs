@@ -126,13 +126,7 @@ async fn a_delivery_without_retries_left_is_dead_and_can_be_replayed() {
     );
     assert!(scene.sql().rows(dead).await.is_empty());
     assert_eq!(ids(&scene.receiver.requests("/crm")).len(), 1);
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow.delivery_attempts")
-            .await,
-        5
-    );
+    assert_eq!(scene.count("delivery_attempts").await, 5);
 }
 
 #[tokio::test]
@@ -234,9 +228,7 @@ async fn an_endpoint_that_nobody_listens_on_is_retried() {
 
 #[tokio::test]
 async fn a_bad_delivery_does_not_hold_up_the_rest_of_its_batch() {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", r#"{"retry_seconds": [600]}"#).await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm(r#"{"retry_seconds": [600]}"#).await;
     let users: Vec<String> = (0..50).map(|n| n.to_string()).collect();
     let payload = json!({"targetUserIds": users});
     scene

@@ -33,11 +33,17 @@ impl Scene {
         }
     }
 
-    /// With an endpoint `crm` and a published flow `welcome` that tells it when `event` happens.
-    pub(crate) async fn telling_crm_of(event: &str) -> Self {
+    /// With an endpoint `crm` and a published flow `welcome` that tells it.
+    pub(crate) async fn with_crm(options: &str) -> Self {
         let scene = Self::new().await;
-        scene.endpoint("crm", "{}").await;
+        scene.endpoint("crm", options).await;
         scene.flow("welcome", &["crm"]).await;
+        scene
+    }
+
+    /// The same, and the flow starts when `event` happens.
+    pub(crate) async fn telling_crm_of(event: &str) -> Self {
+        let scene = Self::with_crm("{}").await;
         scene.trigger("welcome", event).await;
         scene
     }
@@ -79,6 +85,12 @@ impl Scene {
 
     pub(crate) fn sql(&self) -> &Session {
         &self.db.sql
+    }
+
+    /// How many rows a view of the schema `actionflow` has.
+    pub(crate) async fn count(&self, view: &str) -> i64 {
+        let query = format!("select count(*) from actionflow.{view}");
+        self.sql().number(&query).await
     }
 
     /// A worker in whose log deliveries may die.

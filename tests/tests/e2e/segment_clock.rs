@@ -10,9 +10,7 @@ use crate::steps::Meanwhile;
 
 /// A scene with a column `seen`, and the flow `welcome` on both crossings of `active`: seen within the last so long.
 async fn watching(within: &str) -> Scene {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", "{}").await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm("{}").await;
     scene
         .sql()
         .run(&format!(
@@ -62,9 +60,7 @@ async fn a_customer_leaves_within_a_second_of_the_moment_without_a_write() {
 
 #[tokio::test]
 async fn an_event_that_grows_old_lets_its_customer_out() {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", "{}").await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm("{}").await;
     scene
         .sql()
         .run(
@@ -153,13 +149,7 @@ async fn looking_for_what_is_due_reads_the_index_of_moments_and_nothing_else() {
              analyze actionflow._segment_flip; analyze customers",
         )
         .await;
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow._segment_flip")
-            .await,
-        200_000
-    );
+    assert_eq!(scene.count("_segment_flip").await, 200_000);
     let plan = scene
         .sql()
         .rows(

@@ -9,9 +9,7 @@ const PRO: &str = r#"{"attribute": "plan", "op": "eq", "value": "pro"}"#;
 
 /// A scene whose flow `welcome` tells `crm` of a crossing of the segment `pros`.
 async fn telling_crm_of(crossing: &str) -> Scene {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", "{}").await;
-    scene.flow("welcome", &["crm"]).await;
+    let scene = Scene::with_crm("{}").await;
     scene
         .sql()
         .run(&format!(

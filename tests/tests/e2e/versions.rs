@@ -60,13 +60,7 @@ async fn a_trigger_starts_nothing_before_its_flow_is_published() {
         .sql()
         .run("insert into customers (id) values (1)")
         .await;
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow.runs")
-            .await,
-        0
-    );
+    assert_eq!(scene.count("runs").await, 0);
     scene
         .sql()
         .run("select actionflow.publish_flow('welcome'); insert into customers (id) values (2)")
@@ -99,13 +93,7 @@ async fn an_archived_flow_is_started_by_nothing() {
         .error("select actionflow.start_flow('welcome', '{\"targetUserIds\": \"1\"}')")
         .await;
     assert_eq!(refusal.code, "55000", "{refusal:?}");
-    assert_eq!(
-        scene
-            .sql()
-            .number("select count(*) from actionflow.runs")
-            .await,
-        0
-    );
+    assert_eq!(scene.count("runs").await, 0);
     scene
         .sql()
         .run("select actionflow.flow_definition('welcome', 1)")

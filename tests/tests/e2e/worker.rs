@@ -6,16 +6,9 @@ use actionflow_tests::{Answer, Cluster, Database, PATIENCE, Receiver, eventually
 
 use crate::scene::{CUSTOMERS, Scene, create_endpoint, notify, publish, settle};
 
-async fn with_crm(options: &str) -> Scene {
-    let scene = Scene::new().await;
-    scene.endpoint("crm", options).await;
-    scene.flow("welcome", &["crm"]).await;
-    scene
-}
-
 #[tokio::test]
 async fn a_stopping_worker_finishes_what_it_holds() {
-    let scene = with_crm(r#"{"timeout_ms": 60000}"#).await;
+    let scene = Scene::with_crm(r#"{"timeout_ms": 60000}"#).await;
     scene.receiver.always("/crm", Answer::Held(200));
     let worker = scene.db.worker().await;
     scene.start("welcome", &["1", "2", "3"]).await;
@@ -30,7 +23,7 @@ async fn a_stopping_worker_finishes_what_it_holds() {
 
 #[tokio::test]
 async fn a_stopping_worker_gives_back_what_it_cannot_finish() {
-    let scene = with_crm(r#"{"timeout_ms": 120000}"#).await;
+    let scene = Scene::with_crm(r#"{"timeout_ms": 120000}"#).await;
     scene.receiver.script("/crm", [Answer::Hang]);
     let mut worker = scene.db.worker().await;
     worker.expect_in_log("releas");
@@ -64,7 +57,7 @@ async fn a_stopping_worker_gives_back_what_it_cannot_finish() {
 
 #[tokio::test]
 async fn a_worker_refuses_an_extension_that_it_does_not_know() {
-    let scene = with_crm("{}").await;
+    let scene = Scene::with_crm("{}").await;
     scene.start("welcome", &["1"]).await;
     scene
         .sql()
@@ -103,7 +96,7 @@ async fn a_worker_names_every_wrong_setting_at_once() {
 
 #[tokio::test]
 async fn health_readiness_and_metrics_are_served() {
-    let scene = with_crm(r#"{"retry_seconds": []}"#).await;
+    let scene = Scene::with_crm(r#"{"retry_seconds": []}"#).await;
     scene
         .receiver
         .script("/crm", [200, 200, 500].map(Answer::Status));
@@ -204,7 +197,7 @@ async fn a_worker_without_its_server_is_not_ready() {
 
 #[tokio::test]
 async fn two_workers_share_the_work_and_send_nothing_twice() {
-    let scene = with_crm("{}").await;
+    let scene = Scene::with_crm("{}").await;
     let users: Vec<String> = (0..500).map(|n| n.to_string()).collect();
     let users: Vec<&str> = users.iter().map(String::as_str).collect();
     scene.start("welcome", &users).await;
@@ -215,7 +208,7 @@ async fn two_workers_share_the_work_and_send_nothing_twice() {
 
 #[tokio::test]
 async fn a_worker_survives_the_loss_of_its_connections() {
-    let mut scene = with_crm("{}").await;
+    let mut scene = Scene::with_crm("{}").await;
     scene
         .db
         .expect_in_log("terminating connection due to administrator command");

@@ -256,6 +256,7 @@ begin
     end if;
     perform actionflow._removable_trigger(trigger_id);
     update actionflow._trigger as t set mode = set_trigger_mode.mode where t.id = trigger_id;
+    perform actionflow._disarm_sample(trigger_id) where set_trigger_mode.mode <> 'test';
 end
 $$;
 

@@ -30,8 +30,22 @@ language sql stable strict parallel safe
 set search_path = pg_catalog, pg_temp
 return (select s.value from actionflow.settings as s where s.name = $1);
 
+create function actionflow._check_setting_exists(name text) returns void
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from actionflow._setting_default as d where d.name = _check_setting_exists.name) then
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('setting "%s" does not exist', name),
+            hint = 'select name from actionflow.settings; lists them.';
+    end if;
+end
+$$;
+
 create function actionflow._check_setting(name text, value jsonb) returns void
-language plpgsql immutable parallel safe
+language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -40,6 +54,7 @@ declare
     v_range int4range;
     v_unit text := '';
 begin
+    perform actionflow._check_setting_exists(name);
     case name
         when 'record_all_events' then
             v_expected := 'true or false';
@@ -64,11 +79,6 @@ begin
                 and value ?& array['events', 'runs', 'deliveries', 'dead_letters']
                 and (select count(*) = 4 and bool_and(d.v ~ '^[0-9]{1,4}$' and d.v::int between 1 and 3650)
                      from jsonb_each_text(value) as d (k, v));
-        else
-            raise exception using
-                errcode = 'undefined_object',
-                message = format('setting "%s" does not exist', name),
-                hint = 'select name from actionflow.settings; lists them.';
     end case;
     if v_range is not null then
         v_expected := format('a whole number%s from %s to %s', v_unit, lower(v_range), upper(v_range) - 1);
@@ -89,6 +99,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if set_setting.value is null then
+        perform actionflow._check_setting_exists(set_setting.name);
         delete from actionflow._setting as s where s.name = set_setting.name;
         return;
     end if;

@@ -4,7 +4,7 @@
 
 create table actionflow._webhook (
     trigger_id bigint primary key references actionflow._trigger (id) on delete cascade,
-    -- SHA-256 of the token in the URL, which itself is kept nowhere.
+    -- SHA-256 of the token in the URL, which itself is in no table.
     token_hash bytea not null constraint webhook_token_is_unique unique,
     -- With secrets, so no view shows it; _trigger.options is the same without.
     options jsonb not null
@@ -22,8 +22,7 @@ create table actionflow._webhook_sample (
     signature_error text
 );
 
--- The last 16 refusals of each status. A fixed number of rows, written in turn, so that no flood of bad requests fills the disk
--- or makes one of them wait for another for long.
+-- The last 16 refusals of each trigger and status. A fixed number of rows, so that no flood of bad requests fills the disk.
 create table actionflow._webhook_rejection (
     trigger_id bigint not null references actionflow._webhook (trigger_id) on delete cascade,
     status int not null,
@@ -38,8 +37,6 @@ create table actionflow._webhook_rejection (
     remote_addr inet,
     primary key (trigger_id, status, slot)
 ) with (fillfactor = 50);
-
-create sequence actionflow._webhook_rejection_seq;
 
 create function actionflow._webhook_hash(token text) returns bytea
 language sql immutable strict parallel safe
@@ -99,7 +96,14 @@ begin
             hint = 'Set it to test with actionflow.set_trigger_mode and try the change there, or pass force => true.';
     end if;
     select w.options into v_old from actionflow._webhook as w where w.trigger_id = update_webhook_trigger.trigger_id;
-    select o.stored, o.shown into v_options from actionflow._webhook_options(v_old, options) as o;
+    select o.stored, o.shown, o.credentials into v_options from actionflow._webhook_options(v_old, options) as o;
+    -- A sample is often captured before it is known which header is the secret.
+    update actionflow._webhook_sample as s
+    set headers = (
+        select coalesce(jsonb_agg(h.pair order by h.position), '[]')
+        from jsonb_array_elements(s.headers) with ordinality as h (pair, position)
+        where lower(h.pair ->> 0) <> all(v_options.credentials))
+    where s.trigger_id = update_webhook_trigger.trigger_id and s.headers is not null;
     update actionflow._webhook as w set options = v_options.stored where w.trigger_id = update_webhook_trigger.trigger_id;
     update actionflow._trigger as t set options = v_options.shown where t.id = update_webhook_trigger.trigger_id;
 end
@@ -141,6 +145,14 @@ begin
 end
 $$;
 
+-- A sample is waited for in mode test only, and nobody expects one that was asked for before the trigger was live.
+create function actionflow._disarm_sample(trigger_id bigint) returns void
+language sql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+begin atomic
+    delete from actionflow._webhook_sample as s where s.trigger_id = _disarm_sample.trigger_id and s.captured_at is null;
+end;
+
 create function actionflow._capture(
     trigger_id bigint, method text, headers jsonb, body bytea, signature_error text) returns boolean
 language plpgsql volatile parallel unsafe
@@ -160,14 +172,29 @@ create function actionflow._note_rejection(
 language sql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 begin atomic
+    with kept as (
+        select count(*)::int as rows
+        from actionflow._webhook_rejection as r
+        where r.trigger_id = _note_rejection.trigger_id and r.status = _note_rejection.status
+    ), oldest as (
+        -- But not one that somebody else is overwriting: refusals at the same time do not wait for each other.
+        select r.slot
+        from actionflow._webhook_rejection as r
+        where r.trigger_id = _note_rejection.trigger_id and r.status = _note_rejection.status
+        order by r.rejected_at, r.total, r.slot
+        for update skip locked
+        limit 1
+    )
     insert into actionflow._webhook_rejection as r (
         trigger_id, status, slot, total, rejected_at, reason, field, method, content_type, body_bytes, remote_addr)
     select w.trigger_id, _note_rejection.status,
-        (nextval('actionflow._webhook_rejection_seq') % 16)::int, 1, actionflow._now(), _note_rejection.reason,
+        case when k.rows < 16 then k.rows else coalesce((select o.slot from oldest as o), 0) end,
+        1, actionflow._now(), _note_rejection.reason,
         _note_rejection.field, _note_rejection.method, _note_rejection.content_type, _note_rejection.body_bytes,
         _note_rejection.remote_addr
     -- Locked, because the trigger may be removed at this moment; then there is nobody left to tell.
     from (select w.trigger_id from actionflow._webhook as w where w.trigger_id = _note_rejection.trigger_id for key share) as w
+    cross join kept as k
     on conflict on constraint _webhook_rejection_pkey do update
     set total = r.total + 1, rejected_at = excluded.rejected_at, reason = excluded.reason, field = excluded.field,
         method = excluded.method, content_type = excluded.content_type, body_bytes = excluded.body_bytes,

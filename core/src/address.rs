@@ -140,11 +140,33 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// An address, or a network such as `203.0.113.0/24`; `None` when the text is neither.
+/// Why a text is no network, as what follows the text in a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotNetwork {
+    /// Occurs when the text is neither an address nor a network.
+    #[error("is no network")]
+    Unreadable,
+    /// Occurs when the address has bits right of the mask, which Postgres' type `cidr` refuses as well: who writes `192.0.2.4/8`
+    /// may mean one address, and would name 16 million.
+    #[error("is no network: it has bits right of the mask, and the network of that mask is {0}")]
+    HostBits(IpNet),
+}
+
+/// An address, or a network such as `203.0.113.0/24`.
 ///
 /// IPv4 inside IPv6 (`::ffff:0:0/96`) is IPv4: addresses are compared in that form, so networks must be in it, too.
-#[must_use]
-pub fn parse_network(text: &str) -> Option<IpNet> {
+///
+/// # Errors
+/// When the text is neither, or a network with bits right of its mask.
+pub fn network(text: &str) -> Result<IpNet, NotNetwork> {
+    let network = readable_network(text).ok_or(NotNetwork::Unreadable)?;
+    match network.trunc() {
+        meant if meant == network => Ok(network),
+        meant => Err(NotNetwork::HostBits(meant)),
+    }
+}
+
+fn readable_network(text: &str) -> Option<IpNet> {
     const MAPPED_BITS: u8 = 96;
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),

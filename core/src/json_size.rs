@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-/// How long a value is as JSON without spaces. Counting ends soon after the limit.
+/// How long a value is as JSON without spaces. Counting ends soon after the limit; an array or an object over it is
+/// `usize::MAX` long, so that what is added to the length must saturate.
 #[must_use]
 pub fn json_bytes(value: &Value, limit: usize) -> usize {
     let sum = |bytes: usize, more: usize| bytes.saturating_add(more).saturating_add(1);

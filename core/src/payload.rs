@@ -125,10 +125,13 @@ fn read_targets(value: &Value, place: impl Fn() -> Place) -> Result<Vec<String>,
     Ok(ids)
 }
 
-/// A non-empty string, or a whole number, whose text form is meant.
+/// A non-empty string, or a whole number of at most 64 bits, whose text form is meant. Numbers with a point or an exponent are
+/// refused, whole or not: systems do not agree on how to write those.
 fn parse_id(value: &Value, place: impl Fn() -> Place) -> Result<String, Error> {
     let id = match value {
         Value::String(text) => text.clone(),
+        // Numbers keep their text, and this is the one with which two texts mean the same whole number.
+        Value::Number(number) if number.as_str() == "-0" => "0".to_owned(),
         Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
         other => return Err(place().wrong_type("a string", other)),
     };
@@ -178,6 +181,29 @@ mod tests {
         let two = TriggerPayload::parse_many(&json!([{"targetUserIds": ["1", "2", "1", 2]}]))
             .expect("valid");
         assert_eq!(two[0].target_user_ids, ["1", "2"]);
+    }
+
+    #[test]
+    fn a_whole_number_is_one_customer_and_any_other_number_none() {
+        let parse = |number: &str| {
+            let json =
+                format!(r#"{{"targetUserIds": [0, {number}], "flowInvocationId": {number}}}"#);
+            TriggerPayload::parse_many(&serde_json::from_str(&json).expect("JSON"))
+        };
+        for (number, ids) in [
+            ("-0", &["0"][..]),
+            ("-1", &["0", "-1"]),
+            ("18446744073709551615", &["0", "18446744073709551615"]),
+        ] {
+            let payload = parse(number).expect(number);
+            assert_eq!(payload[0].target_user_ids, ids);
+            let last = ids.last().map(|id| (*id).to_owned());
+            assert_eq!(payload[0].flow_invocation_id, last);
+        }
+        for number in ["1.0", "-0.0", "1e2", "1E0", "18446744073709551616"] {
+            let error = parse(number).expect_err(number);
+            assert_eq!(error.path, "$.targetUserIds[1]");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use actionflow_core::address::{Refused, refused};
+use actionflow_core::address::{NotNetwork, Refused, network, refused};
 use proptest::prelude::*;
 
 #[test]
@@ -124,6 +124,35 @@ proptest! {
         let v6 = Ipv6Addr::from(bits);
         if v6.segments()[0] >> 13 != 1 && v6.segments()[0] != 0 && v6.segments()[0] != 0x64 {
             prop_assert!(refused(IpAddr::V6(v6)).is_some(), "{}", v6);
+        }
+    }
+}
+
+#[test]
+fn a_network_has_no_bits_right_of_its_mask() {
+    for (text, expected) in [
+        ("1.0.0.0/8", Ok("1.0.0.0/8")),
+        ("1.2.3.4", Ok("1.2.3.4/32")),
+        ("1.2.3.4/32", Ok("1.2.3.4/32")),
+        ("0.0.0.0/0", Ok("0.0.0.0/0")),
+        ("2001:db8::5", Ok("2001:db8::5/128")),
+        ("::ffff:192.0.2.0/120", Ok("192.0.2.0/24")),
+        ("1.2.3.4/8", Err(Some("1.0.0.0/8"))),
+        ("1.2.3.4/0", Err(Some("0.0.0.0/0"))),
+        ("2001:db8::5/32", Err(Some("2001:db8::/32"))),
+        ("::ffff:192.0.2.7/120", Err(Some("192.0.2.0/24"))),
+        ("1.2.3.4/33", Err(None)),
+        ("1.2.3/8", Err(None)),
+        ("example.com", Err(None)),
+    ] {
+        let found = network(text);
+        match (expected, found) {
+            (Ok(expected), Ok(found)) => assert_eq!(found.to_string(), expected),
+            (Err(Some(meant)), Err(NotNetwork::HostBits(found))) => {
+                assert_eq!(found.to_string(), meant);
+            }
+            (Err(None), Err(NotNetwork::Unreadable)) => {}
+            (_, found) => panic!("{text}: {found:?}"),
         }
     }
 }

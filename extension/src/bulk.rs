@@ -106,6 +106,7 @@ fn live_start<'a>(flow: &'a Flow, invocation_id: &'a str) -> Start<'a> {
         mode: Mode::Live,
         trigger_id: None,
         shared_invocation: Some(invocation_id),
+        shared_key: None,
     }
 }
 

@@ -34,6 +34,15 @@ pub(crate) struct Start<'a> {
     pub(crate) trigger_id: Option<i64>,
     /// The id that runs have whose payload gives none; otherwise each such payload gets its own.
     pub(crate) shared_invocation: Option<&'a str>,
+    /// By what such a start is known when it comes again; otherwise by nothing.
+    pub(crate) shared_key: Option<&'a str>,
+}
+
+impl Start<'_> {
+    /// By what a payload's start is known when it comes again.
+    pub(crate) fn key_of<'p>(&'p self, payload: &'p TriggerPayload) -> Option<&'p str> {
+        payload.flow_invocation_id.as_deref().or(self.shared_key)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +106,7 @@ fn start(flow: &str, payload: &Value, mode: Mode) -> Result<Vec<Answer>, Error> 
         mode,
         trigger_id: None,
         shared_invocation: None,
+        shared_key: None,
     };
     let answers = start_payloads(&mut engine, &start, &payloads)?;
     engine.finish()?;
@@ -123,7 +133,7 @@ pub(crate) fn start_payloads(
             runs::test_users(ids.collect())?
         }
     };
-    let mut claims = start_keys::claim(engine, flow, mode, payloads, &test_users)?;
+    let mut claims = start_keys::claim(engine, start, payloads, &test_users)?;
     for payload in payloads {
         let unkeyed = start
             .shared_invocation
@@ -134,9 +144,9 @@ pub(crate) fn start_payloads(
                 continue;
             }
             let invocation_id = payload.flow_invocation_id.as_ref().unwrap_or(&unkeyed);
-            let run_id = match &payload.flow_invocation_id {
+            let run_id = match start.key_of(payload) {
                 None => engine.next_run_id(),
-                Some(given) => match claims.get_mut(&(given.clone(), user_id.clone())) {
+                Some(key) => match claims.get_mut(&(key.to_owned(), user_id.clone())) {
                     Some(claim) if claim.is_new => {
                         claim.is_new = false;
                         claim.run_id

@@ -2,7 +2,8 @@
 
 use pgrx::extension_sql_file;
 
-extension_sql_file!("../../sql/settings.sql", bootstrap);
+extension_sql_file!("../../sql/schema.sql", bootstrap);
+extension_sql_file!("../../sql/settings.sql", requires = ["schema"]);
 extension_sql_file!(
     "../../sql/customers.sql",
     requires = ["settings", customers::_customers_changed]

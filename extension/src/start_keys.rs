@@ -12,6 +12,8 @@ use crate::catalog::Flow;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::Mode;
+use crate::flows::Start;
+use crate::pg::settings::by_index;
 use crate::prepared::prepare;
 
 /// A caller's invocation id and a customer: together they start a flow once.
@@ -24,59 +26,73 @@ pub(crate) struct Claim {
     pub(crate) is_new: bool,
 }
 
+/// A key that was there may expire before it is looked at; then it can be taken.
+const MAX_TRIES: usize = 2;
+
 const INSERT_ONE: &str = "insert into actionflow._start_key (flow_id, mode, flow_invocation_id, user_id, run_id, started_at)
      values ($1, $2, $3, $4, $5, $6)
      on conflict do nothing
      returning run_id";
-const FIND_ONE: &str = "select k.run_id from actionflow._start_key as k
+pub(crate) const FIND_ONE: &str = "select k.run_id from actionflow._start_key as k
      where k.flow_id = $1 and k.mode = $2 and k.flow_invocation_id = $3 and k.user_id = $4";
 const INSERT_MANY: &str = "insert into actionflow._start_key (flow_id, mode, flow_invocation_id, user_id, run_id, started_at)
      select $1, $2, k.flow_invocation_id, k.user_id, k.run_id, $6
      from unnest($3::text[], $4::text[], $5::bigint[]) with ordinality as k (flow_invocation_id, user_id, run_id, position)
      order by k.position
      on conflict do nothing";
-const FIND_MANY: &str = "select k.flow_invocation_id, k.user_id, k.run_id
+/// Each key is looked up by all of the index, which `offset 0` makes sure of. As a join, a plan made while the table has no
+/// statistics compares every key of the flow with every key that is asked for.
+pub(crate) const FIND_MANY: &str = "select k.flow_invocation_id, k.user_id, k.run_id
      from unnest($3::text[], $4::text[]) as g (flow_invocation_id, user_id)
-     join actionflow._start_key as k
-         on k.flow_id = $1 and k.mode = $2
-         and k.flow_invocation_id = g.flow_invocation_id and k.user_id = g.user_id";
+     cross join lateral (
+         select k.flow_invocation_id, k.user_id, k.run_id
+         from actionflow._start_key as k
+         where k.flow_id = $1 and k.mode = $2
+             and k.flow_invocation_id = g.flow_invocation_id and k.user_id = g.user_id
+         offset 0
+     ) as k";
 
 /// Takes the keys of all starts that have one. A key that another session is taking is waited for: when that commits,
 /// it is a duplicate, when it rolls back, it is ours.
 pub(crate) fn claim(
     engine: &Engine,
-    flow: &Flow,
-    mode: Mode,
+    start: &Start<'_>,
     payloads: &[TriggerPayload],
     test_users: &HashSet<String>,
 ) -> Result<HashMap<Key, Claim>, Error> {
+    let &Start { flow, mode, .. } = start;
     let mut keys: Vec<Key> = payloads
         .iter()
-        .filter_map(|payload| payload.flow_invocation_id.as_ref().map(|id| (id, payload)))
-        .flat_map(|(id, payload)| {
+        .filter_map(|payload| start.key_of(payload).map(|key| (key, payload)))
+        .flat_map(|(key, payload)| {
             payload
                 .target_user_ids
                 .iter()
-                .map(|user| (id.clone(), user.clone()))
+                .map(|user| (key.to_owned(), user.clone()))
         })
         .filter(|(_, user)| mode == Mode::Live || test_users.contains(user))
         .collect();
     // In one order, so that two sessions with the same keys wait for each other one way only.
     keys.sort_unstable();
     keys.dedup();
-    match keys.as_slice() {
-        [] => Ok(HashMap::new()),
-        [_] => claim_one(engine, flow, mode, keys.remove(0)),
-        _ => claim_many(engine, flow, mode, &keys),
+    let mut claims = HashMap::with_capacity(keys.len());
+    for _ in 0..MAX_TRIES {
+        match keys.as_slice() {
+            [] => break,
+            [key] => claims.extend(claim_one(engine, flow, mode, key)?),
+            _ => claims.extend(claim_many(engine, flow, mode, &keys)?),
+        }
+        keys.retain(|key| !claims.contains_key(key));
     }
+    Ok(claims)
 }
 
 fn claim_one(
     engine: &Engine,
     flow: &Flow,
     mode: Mode,
-    key: Key,
-) -> Result<HashMap<Key, Claim>, Error> {
+    key: &Key,
+) -> Result<Option<(Key, Claim)>, Error> {
     let run_id = engine.next_run_id();
     let (flow_id, mode) = (flow.id, mode.as_str());
     let claim = Spi::connect_mut(|client| {
@@ -95,7 +111,7 @@ fn claim_one(
                 is_new: true,
             }));
         }
-        let found = kept(client, FIND_ONE, &arguments[..4])?;
+        let found = by_index(|| kept(client, FIND_ONE, &arguments[..4]))?;
         let run_id = match found.into_iter().next() {
             Some(row) => row.get(1)?,
             None => None,
@@ -105,7 +121,7 @@ fn claim_one(
             is_new: false,
         }))
     })?;
-    Ok(claim.map(|claim| (key, claim)).into_iter().collect())
+    Ok(claim.map(|claim| (key.clone(), claim)))
 }
 
 fn claim_many(
@@ -128,7 +144,7 @@ fn claim_many(
             engine.stamp.now.into(),
         ];
         kept(client, INSERT_MANY, &arguments)?;
-        let found = kept(client, FIND_MANY, &arguments[..4])?;
+        let found = by_index(|| kept(client, FIND_MANY, &arguments[..4]))?;
         let ours: HashSet<i64> = run_ids.into_iter().collect();
         let mut claims = HashMap::new();
         for row in found {

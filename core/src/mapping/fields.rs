@@ -263,7 +263,7 @@ impl Copier {
         // One more for the comma or colon beside each.
         self.left = self
             .left
-            .checked_sub(bytes + 1)
+            .checked_sub(bytes.saturating_add(1))
             .ok_or_else(Failure::too_large)?;
         Ok(())
     }

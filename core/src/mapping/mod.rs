@@ -57,6 +57,8 @@ pub struct Failure {
     pub field: Option<String>,
     /// What went wrong, as a clause; the same for the same mapping and payload. JavaScript errors name their line.
     pub message: String,
+    /// Whether it was stopped for its time: with another machine or at another moment there may be a result.
+    pub(crate) was_stopped: bool,
 }
 
 impl Failure {
@@ -64,6 +66,7 @@ impl Failure {
         Self {
             field: None,
             message: message.into(),
+            was_stopped: false,
         }
     }
 
@@ -71,6 +74,7 @@ impl Failure {
         Self {
             field: Some(field.into()),
             message: message.into(),
+            was_stopped: false,
         }
     }
 

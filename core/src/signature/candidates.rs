@@ -13,8 +13,8 @@ const MAX_SIGNATURES: usize = 16;
 const MAX_PUBLIC_SIGNATURES: usize = 4;
 /// The longest in bytes: ECDSA in DER.
 const MAX_BYTES: usize = 72;
-/// The longest in characters: 64 bytes in hex.
-const MAX_CHARACTERS: usize = 128;
+/// The longest in characters: that in hex.
+const MAX_CHARACTERS: usize = 2 * MAX_BYTES;
 /// Standard Webhooks has two kinds of signatures in one header.
 pub(super) const MAX_CHECKS: usize = 2;
 

@@ -237,6 +237,11 @@ impl Config {
                 "[secret] belongs to the algorithm \"sha256-plain\" and only there",
                 "Put [secret] into the template of a hash without key, and nowhere else.",
             )
+        } else if self.template.has_open_border() {
+            (
+                "two values stand side by side, so that the end of one could be signed as the beginning of the other",
+                "Put what the sender signs between them into the template; a value that a text follows must not hold its first character.",
+            )
         } else if !has(Piece::Url) && !self.url.is_empty() {
             (
                 "\"url\" is not signed",

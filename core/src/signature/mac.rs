@@ -1,5 +1,5 @@
-//! Keyed hashes. The state after keying is kept and not the key: its two compressions are paid once a secret instead of once a
-//! request, and no copy of the secret stays behind.
+//! Keyed hashes. The state after keying is kept and not the key, so that its two compressions are paid once a secret instead of
+//! once a request. It is as good as the key to whoever reads the memory, where the configuration that it was read from may be, too.
 
 use hmac::{Hmac, Mac as _};
 use sha1::Sha1;

@@ -151,6 +151,21 @@ impl Template {
         }
     }
 
+    /// Whether two values of any length stand side by side: one signature fits wherever they are parted. A timestamp is no such
+    /// value, because its form says where it begins and ends; nor are the method and what is configured.
+    pub(super) fn has_open_border(&self) -> bool {
+        use Piece::{Form, Header, Id, Json, Payload};
+        self.pieces.array_windows().any(|pair| {
+            matches!(
+                pair,
+                [
+                    Form | Header(_) | Id | Json(_),
+                    Form | Header(_) | Id | Json(_) | Payload
+                ]
+            )
+        })
+    }
+
     /// Hands over what is signed.
     pub(super) fn feed(&self, values: &Values<'_>, secret: &[u8], take: &mut dyn FnMut(&[u8])) {
         for piece in &self.pieces {

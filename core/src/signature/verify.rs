@@ -173,8 +173,12 @@ impl Config {
         if self.has_form {
             values.form = form::sorted(request)?;
         }
-        for (value, name) in values.headers.iter_mut().zip(&template.headers) {
+        for (index, (value, name)) in values.headers.iter_mut().zip(&template.headers).enumerate() {
             *value = one_value(request, name, &Part::Whole)?;
+            let border = template.border_after(&Piece::Header(index));
+            if border.is_some_and(|border| value.as_bytes().contains(&border)) {
+                return Err(header_border(name));
+            }
         }
         if let Some(json) = json {
             values.json = template.json_values(json)?;
@@ -189,7 +193,7 @@ impl Config {
         let id = one_value(request, name, &Part::Whole)?;
         let border = self.template.border_after(&Piece::Id);
         if id.len() > MAX_ID_BYTES || border.is_some_and(|border| id.as_bytes().contains(&border)) {
-            return Err(Rejection::Border(format!("header \"{name}\"")));
+            return Err(header_border(name));
         }
         Ok(id)
     }
@@ -297,6 +301,10 @@ impl Template {
             })
             .collect()
     }
+}
+
+fn header_border(name: &str) -> Rejection {
+    Rejection::Border(format!("header \"{name}\""))
 }
 
 /// Bodies nest as deeply as the parser allows, 128 levels; deeper ones are no JSON here.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::address::parse_network;
+use crate::address;
 use crate::input::{Error, Place};
 
 /// More is a firewall's work.
@@ -31,8 +31,8 @@ impl AllowList {
             let text = network
                 .as_str()
                 .ok_or_else(|| place.wrong_type("an address or a network", network))?;
-            parse_network(text)
-                .ok_or_else(|| place.unusable(format!("\"{text}\" is no network"), HINT))
+            address::network(text)
+                .map_err(|error| place.unusable(format!("\"{text}\" {error}"), HINT))
         });
         networks.collect::<Result<_, _>>().map(Self)
     }
@@ -107,6 +107,10 @@ mod tests {
             ),
             (json!(["example.com"]), "\"example.com\" is no network"),
             (json!(["::ffff:0:0/8"]), "\"::ffff:0:0/8\" is no network"),
+            (
+                json!(["203.0.113.0/24", "1.2.3.4/8"]),
+                "\"1.2.3.4/8\" is no network: it has bits right of the mask, and the network of that mask is 1.0.0.0/8",
+            ),
         ] {
             let error = list(&value).expect_err("must be refused");
             assert!(error.contains(text), "{error}");

@@ -58,6 +58,9 @@ impl Handshake {
         if let Some(kind) = value.as_str() {
             return Self::of_kind(kind, None, place);
         }
+        if !value.is_object() {
+            return Err(place.wrong_type("a string or an object", value));
+        }
         let object = Object::read(place.clone(), value, &["kind", "verify_token"])?;
         object.require("kind")?;
         let kind = object.text("kind")?.unwrap_or_default();
@@ -96,6 +99,22 @@ impl Handshake {
         })
     }
 
+    /// Whether questions can be answered with this signature.
+    pub(super) fn check(
+        &self,
+        signature: Option<&signature::Config>,
+        place: &Place,
+    ) -> Result<(), Error> {
+        let has_hmac = signature.is_some_and(|signature| signature.hmac_hex(b"").is_some());
+        match self {
+            Self::Zoom if !has_hmac => Err(place.unusable(
+                "the handshake of zoom needs a signature with HMAC",
+                "Give the signature {\"preset\": \"zoom\", \"secret\": \"…\"}: its secret makes the answer.",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The answer to a question that comes without a body and so without a signature: GET and HEAD.
     ///
     /// # Errors
@@ -130,42 +149,43 @@ impl Handshake {
         }
     }
 
-    /// The answer to a question in a body whose signature has been verified; `None` when it is not one.
-    #[must_use]
-    pub fn answer(
+    /// The answer to a question in a body whose signature has been verified; `None` when it is not one, so that it may start
+    /// something.
+    ///
+    /// # Errors
+    /// 422 when it is a question that cannot be answered.
+    pub fn greet_signed(
         &self,
         headers: &HeaderPairs<'_>,
         body: &Value,
         signature: Option<&signature::Config>,
-    ) -> Option<Greeting> {
+    ) -> Result<Option<Greeting>, Refusal> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
         match self {
             Self::Slack if body["type"] == "url_verification" => {
-                let challenge = body["challenge"].as_str()?.to_owned();
-                Some(Greeting::Json(
-                    json!({"challenge": printable(Some(challenge)).ok()?}),
-                ))
+                let challenge = printable(text(&body["challenge"]))?;
+                Ok(Some(Greeting::Json(json!({"challenge": challenge}))))
             }
             Self::Zoom if body["event"] == "endpoint.url_validation" => {
-                let plain = body["payload"]["plainToken"].as_str()?.to_owned();
-                let plain = printable(Some(plain)).ok()?;
-                let encrypted = signature?.hmac_hex(plain.as_bytes())?;
-                Some(Greeting::Json(
+                let plain = printable(text(&body["payload"]["plainToken"]))?;
+                let encrypted = signature
+                    .and_then(|signature| signature.hmac_hex(plain.as_bytes()))
+                    .ok_or_else(|| unanswerable().because("there is no secret for HMAC"))?;
+                Ok(Some(Greeting::Json(
                     json!({"plainToken": plain, "encryptedToken": encrypted}),
-                ))
+                )))
             }
-            Self::Twitch => {
-                let kind = header(headers, "twitch-eventsub-message-type")?;
-                let challenge = body["challenge"].as_str()?.to_owned();
-                match kind {
-                    "webhook_callback_verification" => echo(Some(challenge)).ok(),
-                    _ => None,
-                }
+            Self::Twitch
+                if header(headers, "twitch-eventsub-message-type")
+                    == Some("webhook_callback_verification") =>
+            {
+                echo(text(&body["challenge"])).map(Some)
             }
             Self::Xero => {
                 let is_asking = body["events"].as_array().is_some_and(Vec::is_empty);
-                is_asking.then_some(Greeting::Empty)
+                Ok(is_asking.then_some(Greeting::Empty))
             }
-            _ => None,
+            _ => Ok(None),
         }
     }
 }
@@ -179,5 +199,78 @@ fn printable(text: Option<String>) -> Result<String, Refusal> {
         let is_short = (1..=MAX_ECHO_BYTES).contains(&text.len());
         is_short && text.bytes().all(|byte| byte.is_ascii_graphic())
     })
-    .ok_or_else(|| Refusal::new(422, "the request has no usable challenge"))
+    .ok_or_else(unanswerable)
+}
+
+fn unanswerable() -> Refusal {
+    Refusal::new(422, "the request has no usable challenge")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(handshake: &Handshake, body: &Value) -> Result<Option<Greeting>, u16> {
+        let config = json!({"preset": "zoom", "secret": "key"});
+        let config = signature::Config::parse(&config).expect("a preset");
+        let headers = [(
+            "Twitch-Eventsub-Message-Type",
+            "webhook_callback_verification",
+        )];
+        let greeting = handshake.greet_signed(&headers, body, Some(&config));
+        greeting.map_err(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn a_question_that_cannot_be_answered_is_refused() {
+        let long = "x".repeat(MAX_ECHO_BYTES + 1);
+        for value in [
+            json!(long),
+            json!(""),
+            json!("a b"),
+            json!("é"),
+            json!(7),
+            json!(null),
+        ] {
+            let slack = json!({"type": "url_verification", "challenge": value});
+            let zoom =
+                json!({"event": "endpoint.url_validation", "payload": {"plainToken": value}});
+            let twitch = json!({"challenge": value});
+            for (handshake, body) in [
+                (Handshake::Slack, slack),
+                (Handshake::Zoom, zoom),
+                (Handshake::Twitch, twitch),
+            ] {
+                assert_eq!(ask(&handshake, &body), Err(422), "{handshake:?} {value}");
+            }
+        }
+        let zoom = json!({"event": "endpoint.url_validation"});
+        assert_eq!(ask(&Handshake::Zoom, &zoom), Err(422));
+        let zoom = json!({"event": "endpoint.url_validation", "payload": {"plainToken": "a"}});
+        let without_secret = Handshake::Zoom.greet_signed(&[], &zoom, None);
+        assert_eq!(without_secret.map_err(|refusal| refusal.status), Err(422));
+    }
+
+    #[test]
+    fn a_question_is_answered_and_anything_else_is_none() {
+        let longest = "x".repeat(MAX_ECHO_BYTES);
+        let slack = json!({"type": "url_verification", "challenge": longest});
+        let answer = Greeting::Json(json!({"challenge": longest}));
+        assert_eq!(ask(&Handshake::Slack, &slack), Ok(Some(answer)));
+        let twitch = json!({"challenge": "a"});
+        let answer = Greeting::Text("a".to_owned());
+        assert_eq!(ask(&Handshake::Twitch, &twitch), Ok(Some(answer)));
+        let xero = json!({"events": []});
+        assert_eq!(ask(&Handshake::Xero, &xero), Ok(Some(Greeting::Empty)));
+        let zoom = json!({"event": "endpoint.url_validation", "payload": {"plainToken": "a"}});
+        assert!(matches!(
+            ask(&Handshake::Zoom, &zoom),
+            Ok(Some(Greeting::Json(answer))) if answer["plainToken"] == "a"
+        ));
+        let event = json!({"type": "event_callback", "event": {}, "challenge": 7, "events": [1]});
+        for handshake in [Handshake::Slack, Handshake::Zoom, Handshake::Xero] {
+            assert_eq!(ask(&handshake, &event), Ok(None), "{handshake:?}");
+        }
+        assert_eq!(Handshake::Twitch.greet_signed(&[], &event, None), Ok(None));
+    }
 }

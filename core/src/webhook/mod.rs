@@ -7,7 +7,7 @@ mod options;
 mod refusal;
 
 pub use allow_list::AllowList;
-pub use content::parse_body;
+pub use content::read_body;
 pub use handshake::{Greeting, Handshake};
 pub use options::{Options, merged, public_options};
 pub use refusal::{Refusal, unusable};

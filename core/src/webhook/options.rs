@@ -9,6 +9,8 @@ use crate::signature;
 
 /// Keys of a signature and of a handshake that cannot be read back; those of a group replace each other.
 const UNREADABLE: &[&[&str]] = &[&["secret", "secrets"], &["url"], &["verify_token"]];
+/// What says whose they are: with another sender they would be wrong, or let the one before go on sending.
+const SENDER: [&str; 3] = ["preset", "algorithm", "kind"];
 const KEYS: &[&str] = &["signature", "mapping", "allowed_ips", "handshake"];
 
 /// Options of a webhook trigger that have been checked.
@@ -28,7 +30,8 @@ impl Options {
     /// Parses the options.
     ///
     /// # Errors
-    /// When a key is unknown, a type is wrong, or a part of them is not usable; also a signature without a secret.
+    /// When a key is unknown, a type is wrong, or a part of them is not usable; also a signature without a secret, and a handshake
+    /// that the signature does not suffice for.
     pub fn parse(json: &Value) -> Result<Self, Error> {
         let object = Object::read(Place::root("webhook trigger options"), json, KEYS)?;
         let signature = match object.get("signature") {
@@ -54,6 +57,9 @@ impl Options {
                 .and_then(signature::Config::preset)
                 .and_then(Handshake::of_preset),
         };
+        if let Some(handshake) = &handshake {
+            handshake.check(signature.as_ref(), &object.place.key("handshake"))?;
+        }
         Ok(Self {
             signature,
             mapping,
@@ -73,7 +79,8 @@ impl Options {
 
 /// The options after a change: keys that are given replace those that were there, null removes them.
 ///
-/// Secrets and signed URLs cannot be read back, so a signature that comes without any keeps those that it had.
+/// Secrets, signed URLs and verify tokens cannot be read back, so a signature or a handshake that comes without any keeps those
+/// that it had, as long as its `preset` and `algorithm`, or its `kind`, are as they were.
 #[must_use]
 pub fn merged(old: &Value, changes: &Map<String, Value>) -> Value {
     let mut merged = old.as_object().cloned().unwrap_or_default();
@@ -83,12 +90,21 @@ pub fn merged(old: &Value, changes: &Map<String, Value>) -> Value {
             continue;
         }
         let mut change = change.clone();
-        if let (Some(Value::Object(before)), Value::Object(now)) = (before, &mut change) {
+        if let (Some(Value::Object(before)), Value::Object(now)) = (before, &mut change)
+            && is_same_sender(&before, now)
+        {
             keep_unreadable(before, now);
         }
         merged.insert(key.clone(), change);
     }
     Value::Object(merged)
+}
+
+fn is_same_sender(before: &Map<String, Value>, now: &Map<String, Value>) -> bool {
+    let written =
+        |map: &Map<String, Value>, key: &str| map.get(key).filter(|v| !v.is_null()).cloned();
+    let mut keys = SENDER.into_iter();
+    keys.all(|key| written(before, key) == written(now, key))
 }
 
 fn keep_unreadable(mut before: Map<String, Value>, now: &mut Map<String, Value>) {
@@ -154,6 +170,89 @@ mod tests {
         assert_eq!(
             replaced,
             json!({"signature": {"preset": "slack", "secret": "c"}})
+        );
+    }
+
+    /// Why a change cannot be stored.
+    fn refused(old: Value, changes: Value) -> String {
+        let error = Options::parse(&merge(old, changes)).expect_err("must be refused");
+        error.to_string()
+    }
+
+    #[test]
+    fn another_sender_keeps_no_secret() {
+        let github = json!({"signature": {"preset": "github", "secret": "hush"}});
+        for signature in [
+            json!({"preset": "stripe"}),
+            json!({"preset": "github", "algorithm": "sha512"}),
+            json!({"algorithm": "sha256", "digest": "hex", "template": "[payload]", "data": {"signature": {"header": "x-sign"}}}),
+        ] {
+            assert_eq!(
+                refused(github.clone(), json!({"signature": signature})),
+                "invalid signature configuration: the secret is missing",
+                "{signature}"
+            );
+        }
+        let kept = json!({"signature": {"preset": "github", "algorithm": null, "tolerance": null}});
+        assert_eq!(merge(github, kept)["signature"]["secret"], "hush");
+    }
+
+    #[test]
+    fn another_sender_keeps_no_url_and_no_verify_token() {
+        let square = json!({"signature": {"preset": "square", "secret": "a", "url": "https://example.com/hook"}});
+        let github = json!({"signature": {"preset": "github", "secret": "b"}});
+        let changed = merge(square.clone(), github.clone());
+        assert_eq!(changed, github);
+        Options::parse(&changed).expect("a github signature has no url");
+        let new = merge(
+            square,
+            json!({"signature": {"preset": "square", "secret": "b"}}),
+        );
+        assert_eq!(new["signature"]["url"], "https://example.com/hook");
+
+        let meta = json!({"handshake": {"kind": "meta", "verify_token": "hush"}});
+        for slack in [json!({"kind": "slack"}), json!("slack")] {
+            let changed = merge(meta.clone(), json!({"handshake": slack}));
+            assert_eq!(changed, json!({"handshake": slack}));
+            let options = Options::parse(&changed).expect("slack has no verify token");
+            assert_eq!(options.handshake, Some(Handshake::Slack));
+        }
+        let kept = merge(meta.clone(), json!({"handshake": {"kind": "meta"}}));
+        assert_eq!(kept, meta);
+    }
+
+    #[test]
+    fn zooms_handshake_needs_a_secret_for_its_answer() {
+        let zoom = |signature: Value| json!({"signature": signature, "handshake": "zoom"});
+        for options in [
+            json!({"handshake": "zoom"}),
+            zoom(json!({"preset": "token", "secret": "hush"})),
+            zoom(json!({"preset": "hubspot-v1", "secret": "hush"})),
+        ] {
+            let error = Options::parse(&options).expect_err("must be refused");
+            assert_eq!(error.path, "$.handshake");
+            assert_eq!(
+                error.to_string(),
+                "invalid webhook trigger options: the handshake of zoom needs a signature with HMAC"
+            );
+        }
+        for signature in [
+            json!({"preset": "zoom", "secret": "hush"}),
+            json!({"preset": "github", "secret": "hush"}),
+        ] {
+            Options::parse(&zoom(signature)).expect("an HMAC secret");
+        }
+        let implied = json!({"signature": {"preset": "zoom", "secret": "hush"}});
+        let options = Options::parse(&implied).expect("the preset");
+        assert_eq!(options.handshake, Some(Handshake::Zoom));
+    }
+
+    #[test]
+    fn a_handshake_is_a_text_or_an_object() {
+        let error = Options::parse(&json!({"handshake": 7})).expect_err("must be refused");
+        assert_eq!(
+            error.to_string(),
+            "invalid webhook trigger options: expected a string or an object, got a number"
         );
     }
 

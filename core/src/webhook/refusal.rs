@@ -9,6 +9,8 @@ use crate::mapping::Failure;
 
 /// The reasons that are kept are for people, in bytes.
 const MAX_REASON_BYTES: usize = 500;
+/// A field's name may be the sender's, and would come back several times as long for its escapes; in bytes.
+const MAX_FIELD_BYTES: usize = 100;
 
 /// A request that starts nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +47,13 @@ impl Refusal {
         Self { reason, ..self }
     }
 
-    /// The same with the part of the payload that is at fault, as a path that may begin with `$.`.
+    /// The same with the part of the payload that is at fault, as a path that may begin with `$.`; its first 100 bytes are kept.
     #[must_use]
     pub fn in_field(self, path: &str) -> Self {
         let field = path.strip_prefix("$.").or(path.strip_prefix('$'));
-        let field = field.unwrap_or(path).replace('\0', "");
+        let field = field.unwrap_or(path);
+        let field = &field[..field.floor_char_boundary(MAX_FIELD_BYTES)];
+        let field = field.replace('\0', "");
         Self {
             field: Some(field).filter(|field| !field.is_empty()),
             ..self
@@ -69,8 +73,12 @@ impl Refusal {
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        let refusal =
-            Self::new(422, "the mapping of this webhook failed").because(&failure.message);
+        let refusal = match failure.was_stopped {
+            // Many senders never repeat what a 422 has refused, and the next time may be fast enough.
+            true => Self::new(503, "the mapping took too long"),
+            false => Self::new(422, "the mapping of this webhook failed"),
+        };
+        let refusal = refusal.because(&failure.message);
         match failure.field {
             Some(field) => refusal.in_field(&field),
             None => refusal,
@@ -99,6 +107,7 @@ fn code(status: u16) -> &'static str {
         409 => "disabled",
         413 => "payload_too_large",
         415 => "unsupported_media_type",
+        503 => "unavailable",
         _ => "unprocessable",
     }
 }
@@ -109,10 +118,7 @@ mod tests {
 
     #[test]
     fn the_sender_is_told_the_field_and_not_the_reason() {
-        let failure = Failure {
-            field: Some("$.variables.amount".to_owned()),
-            message: "line 3: secret\0 is not defined".to_owned(),
-        };
+        let failure = Failure::at("$.variables.amount", "line 3: secret\0 is not defined");
         let refusal = Refusal::from(failure);
         assert_eq!(
             refusal.to_json(),
@@ -122,6 +128,39 @@ mod tests {
             refusal.reason,
             "the mapping of this webhook failed: line 3: secret is not defined"
         );
+    }
+
+    #[test]
+    fn a_mapping_that_took_too_long_may_be_asked_again() {
+        let failure = Failure {
+            was_stopped: true,
+            ..Failure::new("the mapping was stopped")
+        };
+        let refusal = Refusal::from(failure);
+        assert_eq!(refusal.status, 503);
+        assert_eq!(
+            refusal.to_json(),
+            json!({"error": {"code": "unavailable", "message": "the mapping took too long"}})
+        );
+        assert_eq!(
+            refusal.reason,
+            "the mapping took too long: the mapping was stopped"
+        );
+    }
+
+    #[test]
+    fn what_the_sender_named_is_not_repeated_at_length() {
+        let key = "\u{1}é".repeat(200_000);
+        let body = json!({"targetUserIds": ["a"], "variables": {"n": {key.clone(): "\0"}}});
+        let error = crate::mapping::checked_payload(&body).expect_err("U+0000");
+        let unknown = crate::mapping::checked_payload(&json!({key: 1})).expect_err("a key");
+        for refusal in [unusable(&error), unusable(&unknown)] {
+            assert!(refusal.to_json().to_string().len() < 1_000);
+            assert!(refusal.reason.len() <= MAX_REASON_BYTES);
+        }
+        let field = unusable(&error).field.expect("a field");
+        assert!(field.starts_with("variables.n[\""), "{field}");
+        assert!((MAX_FIELD_BYTES - 3..=MAX_FIELD_BYTES).contains(&field.len()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use actionflow_core::mapping::Mapping;
+use actionflow_core::webhook::Refusal;
 use serde_json::{Value, json};
 
 use super::REQUEST;
@@ -78,6 +79,24 @@ fn endless_loops_are_stopped() {
     );
     let message = attack("for (;;); function map() {}").expect_err("the top level does not end");
     assert_eq!(message, STOPPED);
+}
+
+#[test]
+fn a_sender_may_repeat_what_was_stopped_and_nothing_else() {
+    let refusal = |source: &str, is_interrupted: fn() -> bool| {
+        let mapping = Mapping::parse(&json!({"kind": "javascript", "source": source}));
+        let failure = mapping
+            .expect("a good mapping")
+            .apply(&json!({}), &REQUEST, is_interrupted)
+            .expect_err("no result");
+        Refusal::from(failure)
+    };
+    let stopped = refusal("function map() { for (;;); }", || true);
+    assert_eq!(stopped.status, 503);
+    assert_eq!(stopped.message, "the mapping took too long");
+    assert_eq!(stopped.field, None);
+    let thrown = "function map() { throw new Error('the mapping was stopped') }";
+    assert_eq!(refusal(thrown, || false).status, 422);
 }
 
 #[test]

@@ -265,6 +265,39 @@ fn a_result_cannot_grow_over_its_limit() {
 }
 
 #[test]
+fn what_is_many_times_too_large_is_refused_whatever_it_is() {
+    let text = "x".repeat(3 << 20);
+    let numbers: Vec<u32> = (0..1_000_000).collect();
+    let object: serde_json::Map<String, Value> =
+        (0..300_000).map(|i| (format!("k{i}"), json!(i))).collect();
+    for big in [
+        json!([text]),
+        json!({"a": text}),
+        json!(numbers),
+        Value::Object(object),
+        json!([[[text]]]),
+        json!({"a": {"b": [text]}}),
+        json!(text),
+    ] {
+        let payload = json!({"id": "a", "big": big, "all": {"big": big}});
+        for parts in [
+            json!({"variables": {"v": "$.big"}}),
+            json!({"variables": {"v": "$.all['big']"}}),
+            json!({"variables": "$.all"}),
+            json!({"variables": {"v": {"const": big}}}),
+        ] {
+            let mut mapping = json!({"kind": "fields", "targetUserIds": "$.id"});
+            mapping["variables"] = parts["variables"].clone();
+            let failure = apply(&mapping, &payload).expect_err("too large");
+            assert_eq!(
+                failure.message,
+                "the result is over the limit of 1048576 bytes"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_is_found_is_a_payload_that_starts_a_flow() {
     let mapped = apply(&fields(json!({"flowInvocationId": "$.id"})), &payload()).expect("a result");
     let checked = checked_payload(&mapped).expect("a trigger payload");

@@ -9,7 +9,7 @@ fn script(source: &str) -> Value {
 }
 
 fn run(source: &str, payload: &Value) -> Result<Value, String> {
-    super::apply(&script(source), payload).map_err(|Failure { field, message }| {
+    super::apply(&script(source), payload).map_err(|Failure { field, message, .. }| {
         assert_eq!(field, None);
         message
     })

@@ -255,6 +255,23 @@ fn a_border_cannot_be_moved() {
 }
 
 #[test]
+fn a_header_in_a_template_ends_at_its_border() {
+    let config = config(&json!({
+        "algorithm": "sha256", "digest": "hex", "secret": "secret", "template": "[header:x-a].[header:x-b]:[payload]",
+        "data": {"signature": {"header": "x-sign"}},
+    }));
+    let signature = hex::encode(sha256(b"secret", b"a.b.c:d:e"));
+    let judge = |a, b, body: &[u8]| {
+        let headers = [("x-sign", signature.as_str()), ("x-a", a), ("x-b", b)];
+        verify(&config, &headers, body)
+    };
+    assert_eq!(judge("a", "b.c", b"d:e"), Ok(()));
+    let border = |name: &str| Err(Rejection::Border(format!("header \"{name}\"")));
+    assert_eq!(judge("a.b", "c", b"d:e"), border("x-a"));
+    assert_eq!(judge("a", "b.c:d", b"e"), border("x-b"));
+}
+
+#[test]
 fn who_cannot_sign_learns_nothing_about_the_clock() {
     let stripe = config(&stripe_json());
     for time in ["0000000000", "1700000000", "9999999999"] {

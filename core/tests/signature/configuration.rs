@@ -64,6 +64,11 @@ const MISTAKES: &str = r#"{"data": {}} | $.data | key "signature" is missing
 {"urlDecode": "hubspot"} | $ | key "url" is missing
 {"template": "[header:a b][payload]"} | $.template | the header's name cannot be used
 {"template": "[json:a][payload]"} | $.template | the JSON pointer cannot be read
+{"template": "[header:a][payload]"} | $.template | two values stand side by side, so that the end of one could be signed as the beginning of the other
+{"template": "[json:/a][payload]"} | $.template | two values stand side by side, so that the end of one could be signed as the beginning of the other
+{"template": "[header:a][json:/b].[payload]"} | $.template | two values stand side by side, so that the end of one could be signed as the beginning of the other
+{"template": "[form:sorted][header:a]"} | $.template | two values stand side by side, so that the end of one could be signed as the beginning of the other
+{"template": "[id][payload]", "data": {"signature": {"header": "a"}, "id": {"header": "b"}}} | $.template | two values stand side by side, so that the end of one could be signed as the beginning of the other
 {"template": "[json:/a~2][payload]"} | $.template | the JSON pointer cannot be read
 {"tolerance": 5} | $.tolerance | there is no timestamp
 {"toleranceFuture": 5} | $.toleranceFuture | there is no timestamp
@@ -148,8 +153,26 @@ fn sizes_are_limited() {
     ] {
         assert_eq!(mistake(&json).1, message);
     }
-    config(&template("[header:x]", 8));
+    config(&template(".[header:x]", 8));
     config(&template("[method]", 39));
+}
+
+#[test]
+fn values_whose_border_is_known_may_stand_side_by_side() {
+    let data = json!({
+        "signature": {"header": "x-sign"}, "timestamp": {"header": "x-time"}, "id": {"header": "x-id"},
+    });
+    let template = |template: &str| with(json!({"data": data, "template": template}));
+    for text in [
+        "[id][timestamp][payload]",
+        "[timestamp][json:/a][method].[payload]",
+        "[payload][header:x-a].[timestamp]",
+        "[id].[timestamp].[payload]",
+    ] {
+        config(&template(text));
+    }
+    let url = json!({"template": "[header:x-a][url][payload]", "url": "https://example.com"});
+    config(&with(url));
 }
 
 #[test]

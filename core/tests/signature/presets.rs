@@ -265,6 +265,19 @@ fn check_age(name: &str, config: &Config, headers: &[(&str, &str)], has_time: bo
 }
 
 #[test]
+fn woocommerce_has_no_id() {
+    // A second delivery within a second has the same, and would be taken for the first.
+    let request = Request {
+        method: "POST",
+        headers: &[("X-WC-Webhook-Delivery-ID", "0123456789abcdef")],
+        body: BODY.as_bytes(),
+        now: NOW,
+    };
+    let woocommerce = config(&json!({"preset": "woocommerce", "secret": SECRET}));
+    assert_eq!(woocommerce.request_id(&request), None);
+}
+
+#[test]
 fn what_is_written_lies_over_the_preset() {
     let own: Value = json!({
         "preset": "slack", "secret": SECRET, "tolerance": 0, "data": {"id": {"header": "x-id"}, "signature": {"header": "x-own"}},

@@ -152,6 +152,30 @@ fn sendgrid_signs_with_a_private_key() {
 }
 
 #[test]
+fn a_signature_in_hex_may_be_as_long_as_any() {
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
+    let pair =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random).unwrap();
+    let info = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+    let good = config(&json!({
+        "algorithm": "ecdsa-p256-sha256", "digest": "hex", "secretEncoding": "hex",
+        "secret": format!("{info}{}", hex::encode(pair.public_key())),
+        "template": "[payload]", "data": {"signature": {"header": "x-sign"}},
+    }));
+    // Their length differs by chance: of so many, some have 70 bytes, some 71 and some 72.
+    let mut longest = 0;
+    for _ in 0..64 {
+        let signature = hex::encode(pair.sign(&random, b"x").unwrap());
+        longest = longest.max(signature.len());
+        assert_eq!(verify(&good, &[("x-sign", &signature)], b"x"), Ok(()));
+    }
+    assert!(longest > 128, "{longest}");
+    let long = "00".repeat(73);
+    assert!(verify(&good, &[("x-sign", &long)], b"x").is_err());
+}
+
+#[test]
 fn mailgun_signs_a_time_and_a_token() {
     let body = |time: &str, token: &str| -> String {
         let signature = hex::encode(sha256(

@@ -3,7 +3,7 @@
 //! Not through pgrx's SPI: once a transaction has written, that runs every query as one that may write, and such a query sees
 //! what the transaction's isolation level lets it see.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
 
@@ -15,6 +15,9 @@ use super::settings;
 use crate::error::Error;
 
 thread_local! {
+    /// How many queries of this session are under way, one inside the other: a query over the tables of people may run their
+    /// functions, and those may come here.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
     static PLANS: RefCell<HashMap<String, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
 }
 
@@ -91,6 +94,7 @@ fn run(sql: &str, arguments: &[DatumWithOid<'_>], is_read_only: bool) -> Result<
             .cast_signed()
         })
         .collect();
+    let _inside = Inside::enter();
     // SAFETY: inside a transaction and an SPI connection; values and nulls are as many as the plan has parameters.
     let (code, table, count) = settings::by_index(|| unsafe {
         let code =
@@ -125,15 +129,31 @@ fn plan(sql: &str, arguments: &[DatumWithOid<'_>]) -> Result<pg_sys::SPIPlanPtr,
         plan
     };
     PLANS.with_borrow_mut(|plans| {
-        if plans.len() >= MAX_PLANS {
+        if plans.len() >= MAX_PLANS && DEPTH.get() == 0 {
             for (_, plan) in plans.drain() {
-                // SAFETY: kept above, and used by nobody: queries do not run inside one another here.
+                // SAFETY: kept above, and used by nobody.
                 unsafe { pg_sys::SPI_freeplan(plan) };
             }
         }
         plans.insert(sql.to_owned(), plan);
     });
     Ok(plan)
+}
+
+/// A query that is under way.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
 }
 
 impl Found {

@@ -91,6 +91,10 @@ mod tests {
             "select actionflow.set_setting('max_flow_depth', '100')",
             "22023 | invalid value for setting \"max_flow_depth\" | Give a whole number from 1 to 64.",
         ),
+        (
+            "select actionflow.set_setting('nope', null)",
+            "42704 | setting \"nope\" does not exist | select name from actionflow.settings; lists them.",
+        ),
     ];
 
     #[pg_test]

@@ -12,7 +12,9 @@ mod segment_errors;
 mod segment_tables;
 mod segment_triggers;
 mod segments;
+mod start_keys;
 mod surface;
+mod webhook_records;
 mod webhooks;
 
 use pgrx::prelude::*;

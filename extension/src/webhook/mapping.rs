@@ -6,6 +6,7 @@ use std::time::Duration;
 use actionflow_core::mapping::{self, Mapping, Request, Wanted};
 use actionflow_core::payload::TriggerPayload;
 use actionflow_core::webhook::{self, Refusal};
+use pgrx::pg_sys::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -16,7 +17,11 @@ use crate::pg::call::Call;
 use crate::pg::jsonb_reader::header_pairs;
 use crate::pg::jsonb_writer::Written;
 use crate::pg::{jsonb, stop};
-use crate::validation::check_stored_size;
+use crate::validation::{check_size, check_stored_size};
+
+const PAYLOAD: &str = "the payload";
+/// What takes more than this in the database has over 1 MiB as text: jsonb takes at most 12 bytes for one of text, and some.
+const MAX_STORED_BYTES: usize = 32 << 20;
 
 /// How long a mapping may take.
 const TIME_LIMIT: Duration = Duration::from_millis(100);
@@ -39,7 +44,7 @@ pub(crate) fn map_payload(fcinfo: pg_sys::FunctionCallInfo) -> Result<Written, E
     let call = Call::new(fcinfo);
     let mapping = call.datum(0).ok_or(Error::Null("mapping"))?;
     let payload = call.datum(1).ok_or(Error::Null("payload"))?;
-    check_stored_size("the payload", jsonb::size(payload))?;
+    check_size_of(payload)?;
     let mapping = MAPPINGS.with_borrow_mut(|known| known.get(mapping, parse));
     // The payload's mistakes come first.
     let wanted = mapping
@@ -60,6 +65,15 @@ pub(crate) fn map_payload(fcinfo: pg_sys::FunctionCallInfo) -> Result<Written, E
     let json = mapped.map_err(Error::from)?.into_json();
     Ok(Written::new(&json)
         .ok_or_else(|| Error::Internal("the payload does not fit into jsonb".to_owned()))?)
+}
+
+/// Refuses a payload over the limit by its text, as for webhooks. What takes little room in the database is not written to see.
+fn check_size_of(payload: Datum) -> Result<(), Error> {
+    let stored = jsonb::size(payload);
+    if check_stored_size(PAYLOAD, stored).is_ok() || stored > MAX_STORED_BYTES {
+        return check_stored_size(PAYLOAD, stored);
+    }
+    check_size(PAYLOAD, &jsonb::to_json(payload).ok_or(Error::TooDeep)?)
 }
 
 fn parse(mapping: &Value) -> Result<Mapping, Error> {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use actionflow_core::payload::TriggerPayload;
 use actionflow_core::signature::{Rejection, Request};
-use actionflow_core::webhook::{self, Greeting, MAX_BODY_BYTES, Refusal};
+use actionflow_core::webhook::{self, Greeting, Handshake, MAX_BODY_BYTES, Refusal};
 use pgrx::JsonB;
 use pgrx::datum::Inet;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -141,12 +141,9 @@ fn handle(webhook: &Webhook, request: &Received<'_>) -> Result<Reply, Stop> {
     let body = verified
         .as_ref()
         .map_err(|rejection| Refusal::new(401, "the signature does not fit").because(rejection))
-        .and_then(|()| {
-            let content_type = webhook::header(request.headers, "content-type");
-            webhook::parse_body(content_type, request.body)
-        });
+        .and_then(|()| webhook::read_body(request.headers, request.body));
     if let Ok(body) = &body
-        && let Some(greeting) = answer(webhook, request, body)
+        && let Some(greeting) = answer(webhook, request, body)?
     {
         return Ok(greeting.into());
     }
@@ -159,14 +156,16 @@ fn handle(webhook: &Webhook, request: &Received<'_>) -> Result<Reply, Stop> {
     }
     let body = body?;
     let headers = webhook::without_credentials(request.headers, options.credential_headers());
-    let mut payload =
+    let payload =
         mapping::map(&options.mapping, &body, request.method, &headers).map_err(Refusal::from)?;
-    if payload.flow_invocation_id.is_none() {
-        let signature = options.signature.as_ref();
-        payload.flow_invocation_id =
-            signature.and_then(|signature| signature.request_id(&request.signed()));
-    }
-    start(webhook, mode, payload)
+    let senders_id = match payload.flow_invocation_id {
+        Some(_) => None,
+        None => {
+            let signature = options.signature.as_ref();
+            signature.and_then(|signature| signature.request_id(&request.signed()))
+        }
+    };
+    start(webhook, mode, payload, senders_id)
 }
 
 /// What may come without a body, and so without a signature: a sender who asks whether this is the receiver.
@@ -181,9 +180,15 @@ fn greet(webhook: &Webhook, request: &Received<'_>) -> Result<Reply, Stop> {
 }
 
 /// The answer to a sender who asks in a signed body.
-fn answer(webhook: &Webhook, request: &Received<'_>, body: &Value) -> Option<Greeting> {
-    let handshake = webhook.options.handshake.as_ref()?;
-    handshake.answer(request.headers, body, webhook.options.signature.as_ref())
+fn answer(
+    webhook: &Webhook,
+    request: &Received<'_>,
+    body: &Value,
+) -> Result<Option<Greeting>, Refusal> {
+    let options = &webhook.options;
+    options.handshake.as_ref().map_or(Ok(None), |handshake| {
+        handshake.greet_signed(request.headers, body, options.signature.as_ref())
+    })
 }
 
 fn verify(webhook: &Webhook, request: &Received<'_>) -> Result<(), Rejection> {
@@ -212,21 +217,36 @@ fn capture(
     Ok(captured.unwrap_or_default())
 }
 
-fn start(webhook: &Webhook, mode: Mode, payload: TriggerPayload) -> Result<Reply, Stop> {
+/// Starts the flow. The sender's own id is known apart for each trigger: another sender may count in the same way.
+fn start(
+    webhook: &Webhook,
+    mode: Mode,
+    payload: TriggerPayload,
+    senders_id: Option<String>,
+) -> Result<Reply, Stop> {
     let mut engine = Engine::new()?;
     let flow = Rc::clone(engine.catalog.flow(&webhook.flow).map_err(inactive)?);
+    let key = senders_id
+        .as_ref()
+        .map(|id| format!("{}:{id}", webhook.trigger_id));
     let invocation_id = payload
         .flow_invocation_id
         .clone()
+        .or(senders_id)
         .unwrap_or_else(runs::generated_invocation_id);
     let start = Start {
         flow: &flow,
         mode,
         trigger_id: Some(webhook.trigger_id),
         shared_invocation: Some(&invocation_id),
+        shared_key: key.as_deref(),
     };
     let answers = start_payloads(&mut engine, &start, &[payload]).map_err(inactive)?;
     engine.finish()?;
+    if matches!(webhook.options.handshake, Some(Handshake::Xero)) {
+        // Xero takes 200 without a body for success and nothing else.
+        return Ok(Greeting::Empty.into());
+    }
     Ok(Reply::started(&invocation_id, &answers))
 }
 

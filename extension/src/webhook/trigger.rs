@@ -36,8 +36,8 @@ pub(super) enum TriggerMode {
 }
 
 impl Webhook {
-    /// The webhook whose URL has this token. It is found by the token's hash, so that the time which that takes tells nothing
-    /// about tokens that exist.
+    /// The webhook whose URL has this token. It is found by the token's hash, by a keyed one in what this session remembers, so
+    /// that the time which that takes tells nothing about tokens that exist.
     pub(super) fn find(catalog: &Catalog, token: &str) -> Result<Option<Rc<Self>>, Error> {
         if let Some(webhook) = catalog.webhook(token) {
             return Ok(Some(webhook));
@@ -80,12 +80,22 @@ impl Webhook {
     }
 }
 
-/// A trigger's options after a change: as they are stored, and as people may see them.
+/// A trigger's options after a change: as they are stored, and as people may see them; and the headers that are its secret.
 #[pg_extern(volatile, parallel_safe)]
 fn _webhook_options(
     old: Option<JsonB>,
     changes: Option<JsonB>,
-) -> Result<TableIterator<'static, (name!(stored, JsonB), name!(shown, JsonB))>, ErrorReport> {
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(stored, JsonB),
+            name!(shown, JsonB),
+            name!(credentials, Vec<String>),
+        ),
+    >,
+    ErrorReport,
+> {
     let old = old.ok_or(Error::Null("old"))?;
     let changes = changes.ok_or(Error::Null("options"))?;
     check_size("the options", &changes.0)?;
@@ -94,9 +104,14 @@ fn _webhook_options(
         // To be told what is wrong with it.
         None => changes.0,
     };
-    Options::parse(&stored).map_err(Error::from)?;
+    let options = Options::parse(&stored).map_err(Error::from)?;
+    let credentials = options.credential_headers().to_vec();
     let shown = webhook::public_options(&stored);
-    Ok(TableIterator::once((JsonB(stored), JsonB(shown))))
+    Ok(TableIterator::once((
+        JsonB(stored),
+        JsonB(shown),
+        credentials,
+    )))
 }
 
 /// A new token for a webhook's URL: 256 random bits.
@@ -120,8 +135,7 @@ fn test_mapping(trigger_id: Option<i64>, mapping: Option<JsonB>) -> Result<JsonB
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    let content_type = webhook::header(&headers, "content-type");
-    let payload = webhook::parse_body(content_type, &sample.body)
+    let payload = webhook::read_body(&headers, &sample.body)
         .map_err(|refusal| Error::Sample(refusal.reason))?;
     let payload =
         mapping::map(&mapping, &payload, &sample.method, &headers).map_err(Error::from)?;

@@ -1,6 +1,6 @@
 //! Each role does what it is for and nothing else, and none reads a secret.
 
-use actionflow_tests::{Session, SqlError};
+use actionflow_tests::{Cluster, Database, Session, SqlError};
 
 use crate::scene::Scene;
 
@@ -297,4 +297,35 @@ async fn a_writer_who_cannot_even_read_the_customers_starts_flows() {
             .await,
         1
     );
+}
+
+// Functions that lie there already would be called in the place of the extension's own.
+#[tokio::test]
+async fn a_schema_that_others_have_prepared_is_not_taken() {
+    let db = Database::bare(Cluster::shared()).await;
+    let (name, install) = (db.name(), "create extension actionflow");
+    db.sql
+        .run(&format!(
+            "create role {name}_mallory; create schema actionflow authorization {name}_mallory"
+        ))
+        .await;
+    assert_eq!(db.sql.error(install).await.code, "42P06");
+    db.sql
+        .run(&format!(
+            "alter schema actionflow owner to current_user; grant create on schema actionflow to {name}_mallory"
+        ))
+        .await;
+    assert_eq!(db.sql.error(install).await.code, "42P06");
+    db.sql
+        .run(&format!(
+            "revoke all on schema actionflow from {name}_mallory;
+             create function actionflow.maintain(int) returns int language sql as 'select 1'"
+        ))
+        .await;
+    assert_eq!(db.sql.error(install).await.code, "42P06");
+    db.sql
+        .run(&format!(
+            "drop function actionflow.maintain(int); {install}; drop role {name}_mallory"
+        ))
+        .await;
 }

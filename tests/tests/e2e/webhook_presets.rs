@@ -78,7 +78,7 @@ const PROVIDERS: &[Provider] = &[
     provider("typeform", "sha256", "base64", "{body}", &[("Typeform-Signature", "sha256={mac}")], Some("Ev1")),
     provider("vercel", "sha1", "hex", "{body}", &[("x-vercel-signature", "{mac}")], EVENT),
     provider("webflow", "sha256", "hex", "{ms}:{body}", &[("x-webflow-signature", "{mac}"), ("x-webflow-timestamp", "{ms}")], None),
-    provider("woocommerce", "sha256", "base64", "{body}", &[("X-WC-Webhook-Signature", "{mac}"), ("X-WC-Webhook-Delivery-ID", "{id}")], ID),
+    provider("woocommerce", "sha256", "base64", "{body}", &[("X-WC-Webhook-Signature", "{mac}"), ("X-WC-Webhook-Delivery-ID", "{id}")], None),
     provider("workos", "sha256", "hex", "{ms}.{body}", &[("WorkOS-Signature", "t={ms}, v1={mac}")], EVENT),
     provider("xero", "sha256", "base64", "{body}", &[("x-xero-signature", "{mac}")], None),
     provider("zendesk", "sha256", "base64", "{iso}{body}",
@@ -188,7 +188,9 @@ async fn t25_each_preset_believes_what_its_provider_signs_and_nothing_else() {
         if provider.preset != "mailgun" {
             attempts.push((401, changed));
         }
-        attempts.push((202, good));
+        // Xero takes nothing but 200 for success.
+        let accepted = if provider.preset == "xero" { 200 } else { 202 };
+        attempts.push((accepted, good));
         for (status, sent) in attempts {
             let response = stage.send(&hook, &sent).await;
             let is_known_by_id = status != 202

@@ -46,7 +46,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ),
     ("", "select actionflow._webhook_options('{}', '{}')"),
     ("", "select actionflow._generate_token()"),
-    ("", "select nextval('actionflow._webhook_rejection_seq')"),
+    ("", "select actionflow._disarm_sample($hook)"),
 ];
 
 fn role(stage: &Stage<'_>, name: &str) -> String {

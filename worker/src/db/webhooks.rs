@@ -13,8 +13,9 @@ use super::connect::{Database, Freshness, Link};
 use super::{DbError, within};
 use crate::ingress::{Answer, Failure, FailureKind, Inbound, Webhooks};
 
-/// The server itself ends a call after this long, so that nothing of it happens after its sender was told to come again. It is
-/// about as long as the most patient senders wait.
+/// The server itself ends a call after this long, so that one which was given up here seldom takes effect afterwards. It can
+/// all the same: the limit does not cover the commit, which may wait for a synchronous standby. Then the sender's next attempt
+/// is a repeat. It is about as long as the most patient senders wait.
 const SET_TIMEOUT: &str = "set statement_timeout = '10s'";
 
 /// A connection that says nothing for this long is gone: a call has [`SET_TIMEOUT`], and a new connection five seconds.

@@ -22,6 +22,8 @@ pub(super) enum Refusal {
     /// The body ends early, or its chunks are malformed.
     Malformed,
     Method,
+    /// The URL has no token that was ever given out.
+    Unknown,
     /// The body took too long to arrive.
     Slow,
     TooLarge,
@@ -44,7 +46,7 @@ impl Refusal {
             Self::Malformed | Self::Slow => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Self::Method | Self::TooLarge | Self::Internal => {}
+            Self::Method | Self::Unknown | Self::TooLarge | Self::Internal => {}
         }
         response
     }
@@ -60,6 +62,12 @@ impl Refusal {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "use POST or PUT",
+            ),
+            // As the database says it of a token that it does not know.
+            Self::Unknown => (
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is no such webhook",
             ),
             Self::Slow => (
                 StatusCode::REQUEST_TIMEOUT,

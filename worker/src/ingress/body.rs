@@ -15,7 +15,8 @@ use super::answer::Refusal;
 /// Nearly every webhook is smaller. What is larger needs one of [`LARGE_BODIES`].
 const SMALL_BODY: usize = 64 * 1024;
 
-/// Larger bodies in memory at once: at 1 MiB each, 64 MiB, however many connections send them.
+/// Larger bodies in memory at once, however many connections send them: 64 MiB of bytes at 1 MiB each. A body that is being
+/// put together from its pieces may take up to twice its length, and small bodies are not counted.
 const LARGE_BODIES: usize = 64;
 
 /// A sender that is refused usually reads that only after it has sent everything, and sees a broken connection when
@@ -56,7 +57,11 @@ impl BodyReader {
     async fn gather(&self, body: &mut Body) -> Result<Received, Refusal> {
         // With a `Content-Length` this is it; otherwise 0.
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        let mut room = self.room_for(announced, None)?;
+        if announced > self.max_bytes {
+            return Err(Refusal::TooLarge);
+        }
+        // Room is for bytes that are here: an announcement costs a sender nothing, and would keep others out.
+        let mut room = None;
         let (mut first, mut pieces) = (Bytes::new(), BytesMut::new());
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| Refusal::Malformed)?.into_data() else {
@@ -69,7 +74,7 @@ impl BodyReader {
                 continue;
             }
             if !first.is_empty() {
-                // As large as what has arrived, not as what was announced: announcing costs a sender nothing.
+                // As large as what has arrived, not as what was announced, for the same reason.
                 pieces.reserve(length);
                 pieces.extend_from_slice(&std::mem::take(&mut first));
             }

@@ -24,8 +24,8 @@ pub struct Inbound {
     pub headers: String,
     /// The bytes as they were signed.
     pub body: Bytes,
-    /// Where it came from.
-    pub source: IpAddr,
+    /// Where it came from; `None` when the proxies before the worker do not say it clearly.
+    pub source: Option<IpAddr>,
 }
 
 /// What the database answers.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use actionflow_core::address::parse_network;
+use actionflow_core::address;
 use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
 use ipnet::IpNet;
@@ -29,14 +29,14 @@ impl TrustedProxies {
     /// The address that a request came from: the connection's other side, unless that is a trusted proxy. Then it is the last
     /// address in `Forwarded`, or else in `X-Forwarded-For`, that is no trusted proxy.
     ///
-    /// A hop is believed about the one before it, and no further: where an element is unreadable the answer is the proxy that
-    /// passed it on. The same when both headers are there and differ, because a proxy writes one of them and passes the other
-    /// on as the sender wrote it.
+    /// `None` is an unknown address: the element that should name the client is unreadable, or both headers are there and
+    /// differ, because a proxy writes one of them and passes the other on as the sender wrote it. The proxy's own address
+    /// would be no answer, since a list of allowed networks may contain it.
     #[must_use]
-    pub fn source(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub fn source(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
-            return peer;
+            return Some(peer);
         }
         let forwarded = headers
             .contains_key(FORWARDED)
@@ -45,22 +45,25 @@ impl TrustedProxies {
             .contains_key(X_FORWARDED_FOR)
             .then(|| self.first_untrusted(peer, x_forwarded_for(headers)));
         match (forwarded, x_forwarded_for) {
-            (Some(address), Some(other)) if address != other => peer,
+            (Some(address), Some(other)) if address != other => None,
             (Some(address), _) | (None, Some(address)) => address,
-            (None, None) => peer,
+            (None, None) => Some(peer),
         }
     }
 
-    fn first_untrusted(&self, peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
+    fn first_untrusted(
+        &self,
+        peer: IpAddr,
+        hops: impl Iterator<Item = Option<IpAddr>>,
+    ) -> Option<IpAddr> {
         let mut nearest = peer;
         for hop in hops {
-            let Some(hop) = hop else { break };
-            nearest = hop.to_canonical();
+            nearest = hop?.to_canonical();
             if !self.trusts(nearest) {
                 break;
             }
         }
-        nearest
+        Some(nearest)
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -69,6 +72,5 @@ impl TrustedProxies {
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
-    parse_network(text)
-        .ok_or_else(|| format!("{text:?} is not an address and not a network, such as 10.0.0.0/8"))
+    address::network(text).map_err(|error| format!("\"{text}\" {error}"))
 }

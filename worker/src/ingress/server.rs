@@ -217,6 +217,8 @@ impl Connections {
         let stream = TokioIo::new(Unstalled::new(stream, self.limits.write));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            // A client may end its sending side once its request is complete, and still wants the answer.
+            .half_close(true)
             .header_read_timeout(self.limits.head)
             .max_header_size(self.limits.head_bytes)
             .max_buf_size(BUFFER_BYTES)

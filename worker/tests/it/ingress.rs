@@ -281,7 +281,16 @@ impl Connection {
 
 /// A POST with these further header lines, each with its line end.
 pub(crate) fn post(headers: &str, body: &str) -> Vec<u8> {
+    post_to(
+        "afwh_ttttttttttttttttttttttttttttttttttttttttttt",
+        headers,
+        body,
+    )
+}
+
+/// The same to the URL with this token.
+pub(crate) fn post_to(token: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("POST /v1/webhooks/token HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n{body}")
+    format!("POST /v1/webhooks/{token} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n{body}")
         .into_bytes()
 }

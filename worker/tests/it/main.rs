@@ -21,5 +21,6 @@ mod queue;
 mod receiver;
 mod rendezvous;
 mod shutdown;
+mod webhook_gate;
 mod webhook_limits;
 mod webhooks;

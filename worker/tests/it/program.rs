@@ -110,7 +110,11 @@ async fn without_a_database_it_lives_is_not_ready_and_ends_with_0_on_a_signal() 
         ready.starts_with("HTTP/1.1 503") && ready.contains("the database is unreachable"),
         "{ready}"
     );
-    let webhook = get(address, "/v1/webhooks/hidden-token").await;
+    let webhook = get(
+        address,
+        "/v1/webhooks/afwh_hiddenttttttttttttttttttttttttttttttttttttt",
+    )
+    .await;
     assert!(
         webhook.starts_with("HTTP/1.1 503") && webhook.contains("retry-after: 5"),
         "{webhook}"

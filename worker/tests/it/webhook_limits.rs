@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actionflow_worker::ingress::Limits;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::ingress::{Connection, Serving, Setup, post};
@@ -22,7 +23,7 @@ async fn with(limits: Limits) -> Serving {
 
 fn chunked(body: &str) -> Vec<u8> {
     let mut request =
-        b"POST /v1/webhooks/t HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        b"POST /v1/webhooks/afwh_ttttttttttttttttttttttttttttttttttttttttttt HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     for piece in body.as_bytes().chunks(100_000) {
         request.extend(format!("{:x}\r\n", piece.len()).into_bytes());
         request.extend(piece);
@@ -37,7 +38,7 @@ async fn a_body_that_is_announced_as_too_large_is_refused_before_it_is_sent() {
     let serving = with(Limits::default()).await;
     for expectation in ["", "expect: 100-continue\r\n"] {
         let head = format!(
-            "POST /v1/webhooks/t HTTP/1.1\r\nhost: x\r\n{expectation}content-length: {}\r\n\r\n",
+            "POST /v1/webhooks/afwh_ttttttttttttttttttttttttttttttttttttttttttt HTTP/1.1\r\nhost: x\r\n{expectation}content-length: {}\r\n\r\n",
             MIB + 1
         );
         let answer = serving.ask(head.as_bytes()).await;
@@ -88,7 +89,7 @@ async fn the_largest_body_is_received_and_a_byte_more_is_not() {
 #[tokio::test]
 async fn large_bodies_share_a_bounded_memory_and_small_ones_do_not_wait_for_it() {
     let serving = Serving::start(Setup {
-        calls: 100,
+        calls: 200,
         ..Setup::default()
     })
     .await;
@@ -122,7 +123,7 @@ async fn a_body_that_does_not_arrive_in_time_is_refused_and_its_connection_close
     .await;
     let mut connection = serving.connect().await;
     connection
-        .send(b"POST /v1/webhooks/t HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+        .send(b"POST /v1/webhooks/afwh_ttttttttttttttttttttttttttttttttttttttttttt HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
         .await;
     let answer = connection.answer().await;
     assert_eq!(
@@ -143,7 +144,7 @@ async fn a_head_that_does_not_arrive_in_time_ends_the_connection() {
     for beginning in [
         "",
         "POST",
-        "POST /v1/webhooks/t HTTP/1.1\r\nhost: x\r\nx-slow: ",
+        "POST /v1/webhooks/afwh_ttttttttttttttttttttttttttttttttttttttttttt HTTP/1.1\r\nhost: x\r\nx-slow: ",
     ] {
         let mut connection = serving.connect().await;
         connection.send(beginning.as_bytes()).await;
@@ -190,33 +191,56 @@ async fn a_connection_beyond_the_limit_waits_until_another_has_had_its_answer() 
 }
 
 #[tokio::test]
-async fn webhooks_beyond_the_queue_are_refused_at_once_and_the_others_served() {
-    let serving = Serving::start(Setup {
-        calls: 1,
-        ..Setup::default()
-    })
-    .await;
-    serving.webhooks.hold();
-    let mut waiting: Vec<Connection> = Vec::new();
-    for _ in 0..9 {
-        let mut connection = serving.connect().await;
-        connection.send(&post("", "{}")).await;
-        waiting.push(connection);
-    }
-    serving.webhooks.arrived(1).await;
-    serving.queued(8).await;
-    let refused = serving.ask(&post("", "{}")).await;
-    assert_eq!(
-        (refused.status, refused.error_code().as_str()),
-        (503, "unavailable")
+async fn bodies_that_are_only_announced_take_no_room_from_large_ones() {
+    let serving = with(Limits::default()).await;
+    let head = format!(
+        "POST /v1/webhooks/afwh_ttttttttttttttttttttttttttttttttttttttttttt HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\nexpect: 100-continue\r\n\r\n"
     );
-    assert_eq!(refused.header("retry-after"), "1");
-    serving.webhooks.release();
-    for mut connection in waiting {
-        assert_eq!(connection.answer().await.status, 202);
+    let mut announcing: Vec<Connection> = Vec::new();
+    for _ in 0..64 {
+        let mut connection = serving.connect().await;
+        connection.send(head.as_bytes()).await;
+        // The worker asks for a body only when it has begun to read it.
+        assert_eq!(connection.answer_without_body().await.status, 100);
+        announcing.push(connection);
     }
-    serving.queued(0).await;
-    assert_eq!(serving.webhooks.received().len(), 9);
+    let large = post("", &"x".repeat(MIB));
+    assert_eq!(serving.ask(&large).await.status, 202);
+}
+
+#[tokio::test]
+async fn who_ends_its_sending_side_after_a_whole_request_is_still_answered() {
+    let serving = with(Limits::default()).await;
+    serving.webhooks.hold();
+    let mut stream = TcpStream::connect(serving.address).await.unwrap();
+    stream.write_all(&post("", "{}")).await.unwrap();
+    stream.shutdown().await.unwrap();
+    serving.webhooks.arrived(1).await;
+    serving.webhooks.release();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_exist_is_unknown_before_the_body_is_sent() {
+    let serving = with(Limits::default()).await;
+    for token in [
+        "t",
+        "afwh_",
+        &format!("afwh_{}", "t".repeat(44)),
+        &format!("afwh_{}%", "t".repeat(42)),
+    ] {
+        let head =
+            format!("POST /v1/webhooks/{token} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n");
+        let answer = serving.ask(head.as_bytes()).await;
+        assert_eq!(
+            (answer.status, answer.error_code().as_str()),
+            (404, "not_found"),
+            "{token}"
+        );
+    }
+    assert_eq!(serving.webhooks.received().len(), 0);
 }
 
 #[tokio::test]

@@ -68,9 +68,12 @@ impl Trouble {
 
     pub(super) fn into_failure(self) -> Failure {
         match self {
-            Self::Stopped => Failure::new(
-                "the mapping was stopped, because it ran for too long or was cancelled",
-            ),
+            Self::Stopped => Failure {
+                was_stopped: true,
+                ..Failure::new(
+                    "the mapping was stopped, because it ran for too long or was cancelled",
+                )
+            },
             Self::OutOfMemory => Failure::new("the mapping needs more than its 16 MiB of memory"),
             Self::Null => {
                 Failure::new("null was thrown, or the mapping needs more than its 16 MiB of memory")

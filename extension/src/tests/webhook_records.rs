@@ -80,7 +80,7 @@ mod tests {
         }
         assert_eq!(
             text("select string_agg(concat_ws(':', status, n), ' ' order by status)
-                  from (select status, count(*) as n from actionflow.webhook_rejections group by status)"),
+                  from (select status, count(*) as n from actionflow.webhook_rejections group by status) as refused"),
             "401:16 422:16"
         );
     }

@@ -43,8 +43,8 @@ pub enum DatabaseUrlError {
 impl Database {
     /// Reads a URL or "key=value" pairs, as libpq does.
     ///
-    /// `verify-ca` checks the host's name as well, like `verify-full`; `require` and `prefer` check nothing unless
-    /// `sslrootcert` is given.
+    /// `verify-ca` checks the host's name as well, like `verify-full`, and so does `require` when `sslrootcert` is given;
+    /// `prefer` checks nothing.
     ///
     /// # Errors
     /// When the text is malformed, or the file of `sslrootcert` cannot be read.

@@ -2,34 +2,30 @@
 
 use serde_json::Value;
 
-/// How long a value is as JSON without spaces. Counting ends soon after the limit; an array or an object over it is
-/// `usize::MAX` long, so that what is added to the length must saturate.
+/// How long a value is as JSON without spaces; `None` when that is over the limit. Counting ends soon after it.
 #[must_use]
-pub fn json_bytes(value: &Value, limit: usize) -> usize {
-    let sum = |bytes: usize, more: usize| bytes.saturating_add(more).saturating_add(1);
-    match value {
+pub fn json_bytes(value: &Value, limit: usize) -> Option<usize> {
+    let within = |bytes: usize| (bytes <= limit).then_some(bytes);
+    // What is inside counts one more for the comma or bracket behind it.
+    let bytes = match value {
         Value::Null | Value::Bool(true) => 4,
         Value::Bool(false) => 5,
         Value::Number(number) => number.as_str().len(),
         Value::String(text) => text_bytes(text),
         Value::Array(list) => list
             .iter()
-            .try_fold(1_usize, |bytes, value| {
-                step(sum(bytes, json_bytes(value, limit)), limit)
-            })
-            .map_or(usize::MAX, |bytes| bytes.max(2)),
+            .try_fold(1, |bytes, value| {
+                within(bytes + json_bytes(value, limit)? + 1)
+            })?
+            .max(2),
         Value::Object(map) => map
             .iter()
-            .try_fold(1_usize, |bytes, (key, value)| {
-                let entry = sum(text_bytes(key), json_bytes(value, limit));
-                step(sum(bytes, entry), limit)
-            })
-            .map_or(usize::MAX, |bytes| bytes.max(2)),
-    }
-}
-
-fn step(bytes: usize, limit: usize) -> Option<usize> {
-    (bytes <= limit.saturating_add(1)).then_some(bytes)
+            .try_fold(1, |bytes, (key, value)| {
+                within(bytes + text_bytes(key) + 1 + json_bytes(value, limit)? + 1)
+            })?
+            .max(2),
+    };
+    within(bytes)
 }
 
 /// With its quotes and escapes.
@@ -42,4 +38,29 @@ fn text_bytes(text: &str) -> usize {
                 _ => 1,
             }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_as_long_as_its_text_and_longer_than_any_smaller_limit() {
+        for text in [
+            "null",
+            "false",
+            "-1.50e9",
+            r#""a\"é\n\u0001""#,
+            "[]",
+            "[[],{},[0]]",
+            "{}",
+            r#"{"a":{"b\t":[1,2]},"c":""}"#,
+        ] {
+            let value: Value = serde_json::from_str(text).expect("JSON");
+            let length = value.to_string().len();
+            assert_eq!(json_bytes(&value, usize::MAX), Some(length), "{text}");
+            assert_eq!(json_bytes(&value, length), Some(length), "{text}");
+            assert_eq!(json_bytes(&value, length - 1), None, "{text}");
+        }
+    }
 }

@@ -18,7 +18,10 @@ const MAX_JSON_BYTES: usize = 1024 * 1024;
 
 /// Refuses JSON over the limit.
 pub(crate) fn check_size(what: &'static str, json: &Value) -> Result<(), Error> {
-    check_stored_size(what, json_bytes(json, MAX_JSON_BYTES))
+    match json_bytes(json, MAX_JSON_BYTES) {
+        Some(_) => Ok(()),
+        None => Err(Error::TooLarge { what, limit_mib: 1 }),
+    }
 }
 
 /// Refuses JSON over the limit by what it takes in the database.

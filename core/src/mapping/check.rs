@@ -25,7 +25,7 @@ pub fn checked_payload(mapped: &Value) -> Result<TriggerPayload, Error> {
         return Err(root.wrong_type("an object", mapped));
     }
     Trail::Root.check(mapped, 0)?;
-    if json_bytes(mapped, MAX_RESULT_BYTES) > MAX_RESULT_BYTES {
+    if json_bytes(mapped, MAX_RESULT_BYTES).is_none() {
         return Err(root.error(Kind::TooLarge {
             what: "the payload",
             limit: format!("{MAX_RESULT_BYTES} bytes"),

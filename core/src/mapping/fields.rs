@@ -255,7 +255,7 @@ struct Copier {
 
 impl Copier {
     fn copy(&mut self, value: &Value) -> Result<Value, Failure> {
-        self.take(json_bytes(value, self.left))?;
+        self.take(json_bytes(value, self.left).ok_or_else(Failure::too_large)?)?;
         Ok(value.clone())
     }
 
@@ -263,7 +263,7 @@ impl Copier {
         // One more for the comma or colon beside each.
         self.left = self
             .left
-            .checked_sub(bytes.saturating_add(1))
+            .checked_sub(bytes + 1)
             .ok_or_else(Failure::too_large)?;
         Ok(())
     }

@@ -149,6 +149,12 @@ impl Handshake {
         }
     }
 
+    /// The answer to every accepted request, where the sender takes no other for success: Xero wants 200 without a body.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Greeting> {
+        matches!(self, Self::Xero).then_some(Greeting::Empty)
+    }
+
     /// The answer to a question in a body whose signature has been verified; `None` when it is not one, so that it may start
     /// something.
     ///

@@ -243,11 +243,11 @@ fn start(
     };
     let answers = start_payloads(&mut engine, &start, &[payload]).map_err(inactive)?;
     engine.finish()?;
-    if matches!(webhook.options.handshake, Some(Handshake::Xero)) {
-        // Xero takes 200 without a body for success and nothing else.
-        return Ok(Greeting::Empty.into());
-    }
-    Ok(Reply::started(&invocation_id, &answers))
+    let handshake = webhook.options.handshake.as_ref();
+    Ok(match handshake.and_then(Handshake::receipt) {
+        Some(receipt) => receipt.into(),
+        None => Reply::started(&invocation_id, &answers),
+    })
 }
 
 /// What a start can fail with by what the flow or the payload is, as a refusal.

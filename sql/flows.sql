@@ -62,7 +62,7 @@ begin
     if not found then
         raise exception using
             errcode = 'undefined_object',
-            message = format('flow "%s" does not exist', name),
+            message = format('flow %s does not exist', coalesce('"' || name || '"', 'NULL')),
             hint = 'Create it with actionflow.create_flow.';
     end if;
     return v_flow;

@@ -111,7 +111,7 @@ begin
     if not found then
         raise exception using
             errcode = 'undefined_object',
-            message = format('segment "%s" does not exist', name),
+            message = format('segment %s does not exist', coalesce('"' || name || '"', 'NULL')),
             hint = 'Create it with actionflow.create_segment.';
     end if;
     return v_segment;

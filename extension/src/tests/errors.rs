@@ -92,6 +92,10 @@ mod tests {
             "22023 | invalid value for setting \"max_flow_depth\" | Give a whole number from 1 to 64.",
         ),
         (
+            "select actionflow.add_webhook_trigger(null)",
+            "42704 | flow NULL does not exist | Create it with actionflow.create_flow.",
+        ),
+        (
             "select actionflow.set_setting('nope', null)",
             "42704 | setting \"nope\" does not exist | select name from actionflow.settings; lists them.",
         ),
